@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and digests that tell whether they still are."""
+"""Atomic writes of one or several files, digests, and lock files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
 
 from geovision.errors import StorageError
 
@@ -19,37 +16,44 @@ __all__ = ["file_lock", "make_dir", "sha256", "write_files", "write_text"]
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
+    """Return the hexadecimal SHA-256 digest of a file.
+
+    Args:
+        path: Path of the file.
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def make_dir(path: Path) -> None:
-    """Make a folder where it is missing, with those above it.
+    """Create a folder and its parents if they are missing.
+
+    Args:
+        path: Path of the folder.
 
     Raises:
-        StorageError: With the path and the system's reason.
+        StorageError: The folder cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{path}: no folder can be made there ({error.strerror or error}); choose another"
+            f"{path}: cannot create a folder ({error.strerror or error}); choose another path"
         ) from error
 
 
 def write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
     """Write several files of one folder: all of them, or none.
 
-    Each is written under a temporary name beside its place and forced to disk; only when the last
-    one stands are they renamed. A full disk shows before anything that stood there is touched.
+    Each file is written under a temporary name in the same folder and synchronized to disk. The files are
+    renamed after the last one is complete, so a full disk changes no existing file.
 
     Args:
-        folder: Created where it is missing.
-        writers: File name to a function that writes the path it is given, called in this order.
+        folder: Folder of the files, created if it is missing.
+        writers: File name to a function that writes the given path. The functions are called in this order.
 
     Raises:
-        StorageError: With the path and the system's reason.
+        StorageError: A file cannot be written; the message contains the path and the reason.
     """
     temporary: dict[str, Path] = {}
     try:
@@ -65,7 +69,7 @@ def write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> 
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"{folder}: could not be written ({reason}); what stood there is untouched. "
+            f"{folder}: could not be written ({reason}); existing files are unchanged. "
             "Free some space or choose another folder"
         ) from error
     finally:
@@ -75,14 +79,22 @@ def write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> 
 
 
 def _umask() -> int:
-    # The mask can only be read by setting it.
+    # Reading the mask requires setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write one UTF-8 file, whole or not at all."""
+    """Write one UTF-8 text file atomically.
+
+    Args:
+        path: Path of the file.
+        text: Content of the file.
+
+    Returns:
+        The path.
+    """
     write_files(path.parent, {path.name: lambda temporary: _write(temporary, text)})
     return path
 
@@ -93,31 +105,30 @@ def _write(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def file_lock(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock file, so that one process of several does a thing; the end of a process, however it
-    ends, gives it back.
+    """Acquire a lock file that only one process can hold.
+
+    The operating system releases the lock when the process ends for any reason.
 
     Args:
-        path: Of the lock file, made where it is missing and left there.
-        wait: Until the other process is done.
+        path: Path of the lock file, created if it is missing.
+        wait: Whether to wait until the lock is free. Default: False.
 
     Yields:
-        Whether it is held. On Windows, where there is no such lock, it always is.
+        Whether the lock was acquired.
 
     Raises:
-        StorageError: The file cannot be made.
+        StorageError: The lock file cannot be created.
     """
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w")
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
     except OSError as error:
         raise StorageError(f"{path}: could not be written ({error.strerror or error})") from error
-    with stream:
-        yield fcntl is None or _try_lock(stream.fileno(), wait)
-
-
-def _try_lock(number: int, wait: bool) -> bool:
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
+        yield True
+    finally:
+        lock.release()

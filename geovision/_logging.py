@@ -1,4 +1,4 @@
-"""Other libraries kept from talking, where what they say is told otherwise or concerns their makers."""
+"""Suppression of log messages of third-party libraries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ __all__ = ["suppress_logging"]
 
 @contextmanager
 def suppress_logging(*loggers: str, below: int) -> Iterator[None]:
-    """Within it, loggers of these names pass on nothing below a level.
+    """Suppress the messages of loggers below a level.
 
-    Only the loggers themselves: one beneath them that has a level of its own has to be named, too.
+    The levels of child loggers do not change: a child with a level of its own must be listed, too.
+
+    Args:
+        loggers: Names of loggers.
+        below: Lowest level that is still reported.
+
+    Yields:
+        None. The previous levels are restored at the end.
     """
     known = [logging.getLogger(name) for name in loggers]
     before = [logger.level for logger in known]

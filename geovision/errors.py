@@ -1,21 +1,21 @@
-"""One tree of exceptions. Every message says what is wrong, where, and what to do about it.
+"""Exceptions of geovision, in one tree. A message states what is wrong, where, and the remedy.
 
 GeovisionError
 ├── UnknownNameError            (also LookupError)
 │   ├── UnknownModelError
 │   ├── UnknownTaskError
 │   └── UnknownDatasetError
-├── OptionError                 (also ValueError) an option that no entry accepts
-├── InputError                  (also ValueError) data that a model or adapter cannot take
+├── OptionError                 (also ValueError) an unknown option or value of an option
+├── InputError                  (also ValueError) data that a model or adapter does not accept
 │   └── UnreadableFileError     a file that no reader can decode
-├── DatasetError                (also ValueError) a folder that does not hold the layout it should
+├── DatasetError                (also ValueError) a folder with another layout than expected
 ├── WeightsError
-│   ├── WeightsNotAvailableError     (also LookupError) no weights exist, or none without network
-│   └── WeightsCorruptError          (also ValueError) a file whose content is not what its digest says
-├── DownloadError               (also OSError) a file that cannot be fetched, or is not as promised
-├── ExportError                 a model that cannot be carried into another format
-├── StorageError                (also OSError) nothing could be written; what stood there is untouched
-└── MissingExtraError           (also ImportError) an optional library; names the command to install it
+│   ├── WeightsNotAvailableError     (also LookupError) weights that do not exist, or not without network
+│   └── WeightsCorruptError          (also ValueError) a file that differs from its digest
+├── DownloadError               (also OSError) a file that cannot be fetched, or differs from its record
+├── ExportError                 a model that cannot be converted to another format
+├── StorageError                (also OSError) a failed write; existing files are unchanged
+└── MissingExtraError           (also ImportError) an optional library; contains the install command
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ __all__ = [
 
 
 class GeovisionError(Exception):
-    """The root of everything that geovision raises on purpose. It travels between processes."""
+    """Base class of all exceptions that geovision raises on purpose. It can be pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By its message: what else some constructors take is not kept.
+        # Restored from the message: other arguments of a constructor are not kept.
         return _rebuild_exception, (type(self), self.args, self.__dict__)
 
 
@@ -63,7 +63,16 @@ def _rebuild_exception(
 
 
 class UnknownNameError(GeovisionError, LookupError):
-    """A name that stands in no table. `nearest` holds the likeliest meant ones."""
+    """Unknown name of a model, task or dataset.
+
+    Args:
+        name: Name that was requested.
+        known: Known names.
+        hint: Further sentence of the message.
+
+    Attributes:
+        nearest: Most similar known names, best first.
+    """
 
     kind = "name"
 
@@ -77,65 +86,70 @@ class UnknownNameError(GeovisionError, LookupError):
 
 
 class UnknownModelError(UnknownNameError):
-    """No curated model and no backbone has this name."""
+    """Unknown name of a model: no registry entry and no backbone."""
 
     kind = "model"
 
 
 class UnknownTaskError(UnknownNameError):
-    """No task has this name."""
+    """Unknown name of a task."""
 
     kind = "task"
 
 
 class UnknownDatasetError(UnknownNameError):
-    """No data-set adapter has this name."""
+    """Unknown name of a dataset."""
 
-    kind = "data set"
+    kind = "dataset"
 
 
 class OptionError(GeovisionError, ValueError):
-    """An option, or a value of one, that is not known here."""
+    """Unknown option, or unsupported value of an option."""
 
 
 class InputError(GeovisionError, ValueError):
-    """Data that a model or adapter cannot take: wrong unit, range, shape or kind."""
+    """Data that a model or adapter does not accept: wrong unit, range, shape or kind."""
 
 
 class UnreadableFileError(InputError):
-    """A file that cannot be decoded: truncated, empty, of another format, too large."""
+    """File that cannot be decoded: truncated, empty, too large, or of another format."""
 
 
 class DatasetError(GeovisionError, ValueError):
-    """A folder that is missing, empty, or does not hold the layout that its adapter reads."""
+    """Folder that is missing or empty, or has another layout than its adapter expects."""
 
 
 class WeightsError(GeovisionError):
-    """Trained parameters that cannot be had."""
+    """Trained weights that cannot be loaded."""
 
 
 class WeightsNotAvailableError(WeightsError, LookupError):
-    """No such weights exist, or they are not on this machine and there is no network."""
+    """Weights that do not exist, or are not on this machine and cannot be fetched."""
 
 
 class WeightsCorruptError(WeightsError, ValueError):
-    """A weights file whose content is not what its digest or its configuration says."""
+    """Weights file that differs from its digest or from its configuration."""
 
 
 class DownloadError(GeovisionError, OSError):
-    """A file that could not be fetched, or whose content is not what its record promises."""
+    """File that could not be fetched, or differs from its record."""
 
 
 class ExportError(GeovisionError):
-    """A model that cannot be carried into another format, or does not answer there as it does here."""
+    """Model that cannot be converted, or predicts differently after the conversion."""
 
 
 class StorageError(GeovisionError, OSError):
-    """Nothing could be written here. What stood there before is untouched."""
+    """Failed write; existing files are unchanged."""
 
 
 class MissingExtraError(GeovisionError, ImportError):
-    """An optional library is not installed."""
+    """Optional library that is not installed.
+
+    Args:
+        library: Name of the library.
+        extra: Extra of geovision that installs it.
+    """
 
     def __init__(self, library: str, extra: str) -> None:
         self.library, self.extra = library, extra
@@ -150,7 +164,15 @@ class MissingExtraError(GeovisionError, ImportError):
 
 
 def nearest(name: str, known: Iterable[str], *, max_names: int = 3) -> list[str]:
-    """The likeliest meant names, best first; empty where nothing is near.
+    """Return the most similar names, best first.
+
+    Args:
+        name: Name that was requested.
+        known: Known names.
+        max_names: Maximum number of names. Default: 3.
+
+    Returns:
+        Similar names; empty if there are none.
 
     >>> nearest("aurora-resnet5", ["aurora-resnet50", "cloud-vit"])
     ['aurora-resnet50']

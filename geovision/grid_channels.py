@@ -1,5 +1,4 @@
-"""Physical quantities on grids, as channels that tasks and readers of grids share: unit, hard range, and
-quantiles that a whole file keeps."""
+"""Channels of physical quantities on grids: unit, valid range and expected quantiles."""
 
 from __future__ import annotations
 
@@ -21,9 +20,9 @@ __all__ = [
 ]
 
 PRECIPITATION = Channel(
-    # The highest rates over minutes are some 7000 mm/day, the highest day some 1800 mm. Where it rains at all
-    # the wettest thousandth of a day and cell is far above 0.01 mm; in kg m-2 s-1 it is below. Networks take
-    # the logarithm or root of rain, so that it is not shifted.
+    # The highest rates over minutes are about 7000 mm/day, the highest daily amount is about 1800 mm. In a
+    # file with rain, the quantile 0.999 is far above 0.01 mm day-1, and below it in kg m-2 s-1. Mean and
+    # standard deviation stay 0 and 1, because networks use the logarithm or the root of rain.
     "precipitation",
     "mm day-1",
     (0.0, 10_000.0),
@@ -61,14 +60,22 @@ _FLUX = {"unit": "kg m-2 s-1", "valid_range": (-5.0, 5.0), "std": 0.06}
 
 EASTWARD_MOISTURE_FLUX = Channel("eastward_moisture_flux", **_FLUX)  # type: ignore[arg-type]
 NORTHWARD_MOISTURE_FLUX = Channel("northward_moisture_flux", **_FLUX)  # type: ignore[arg-type]
-"""Of the geostrophic wind, with the humidity at 850 hPa: see `geovision.physics.geostrophy`."""
+"""Fluxes of the geostrophic wind with the humidity at 850 hPa; see `geovision.physics.geostrophy`."""
 
 
 def adjacent_day_channels(channel: Channel) -> tuple[Channel, Channel]:
-    """The same quantity on the day before and on the day after. The days of gauges end in the morning, those
-    of models at midnight, so that each holds a part of the other's neighbours.
+    """Return the channels of the day before and of the day after.
 
-    >>> [channel.name for channel in beside(PRECIPITATION)]
+    A day of rain gauges ends in the morning, and a day of models at midnight. Each therefore contains a part
+    of two days of the other.
+
+    Args:
+        channel: Channel of the day.
+
+    Returns:
+        Channel of the day before, channel of the day after.
+
+    >>> [channel.name for channel in adjacent_day_channels(PRECIPITATION)]
     ['precipitation_day_before', 'precipitation_day_after']
     """
     before, after = (

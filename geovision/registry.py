@@ -1,9 +1,9 @@
-"""The table of tasks and models, look-up by name, and near names. Data only: no torch here.
+"""Registry of tasks, models and datasets: data only, without torch.
 
-A name is ``task-architecture[.tag]``: the task ends at the first ``-``; an exact curated name wins;
-what follows the first ``.`` names geovision weights. A task that takes a family of backbones has
-every member of it as a model: ``cloud-convnext_tiny`` needs no entry. So has one that takes networks of
-segmentation-models-pytorch, where the encoder is everything after the second ``-``: ``hail-unet-resnet18``,
+A model is named ``task-architecture[.tag]``. The task ends at the first ``-``, and the text after the first
+``.`` is the tag of weights. Registry entries come first. Tasks that accept timm backbones have each of them
+as a model without an entry: ``cloud-convnext_tiny``. Tasks that accept segmentation-models-pytorch have
+each network with each encoder, where the encoder follows the second ``-``: ``hail-unet-resnet18``,
 ``hail-fpn-tu-convnext_tiny``.
 """
 
@@ -44,17 +44,17 @@ __all__ = [
 ]
 
 PLUGIN_GROUP = "geovision.models"
-"""Entry points of this group name an iterable of `Task` and `ModelSpec`."""
+"""Group of entry points; each refers to an iterable of `Task` and `ModelSpec`."""
 
 CUSTOM_DATASETS: Mapping[str, str] = MappingProxyType(
     {"folder": "geovision.datasets.image_folder:ImageFolderDataset"}
 )
-"""Data of one's own, for every task that tells classes apart; these adapters take ``task=``."""
+"""Adapters of your own data, for every task with classes; they accept ``task=``."""
 
 
 @functools.cache
 def _load_entries() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
-    """Every task and every curated model, ours first, then those of plugins."""
+    """Return all tasks and models: those of geovision first, then those of plugins."""
     found: list[Task | ModelSpec] = []
     for module_info in pkgutil.iter_modules(geovision.tasks.__path__):
         module = importlib.import_module(f"geovision.tasks.{module_info.name}")
@@ -66,7 +66,7 @@ def _load_entries() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
     for entry in found:
         table: dict = tasks if isinstance(entry, Task) else models
         if entry.name in table:
-            raise OptionError(f"two registry entries are called {entry.name!r}; rename the plugin's")
+            raise OptionError(f"two registry entries have the name {entry.name!r}; rename that of the plugin")
         table[entry.name] = entry
     for model in models.values():
         if model.task not in tasks or not model.name.startswith(f"{model.task}-"):
@@ -75,19 +75,21 @@ def _load_entries() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
 
 
 def tasks() -> Mapping[str, Task]:
-    """Every task by name."""
+    """Return all tasks by name."""
     return _load_entries()[0]
 
 
 def models() -> Mapping[str, ModelSpec]:
-    """Every curated model by name. Backbones of a family are models too, without an entry."""
+    """Return all registry entries of models by name. Backbones without an entry are not included."""
     return _load_entries()[1]
 
 
 @functools.cache
 def timm_names() -> frozenset[str]:
-    """The architectures that the installed timm registers, read from its source: importing timm
-    imports torch, which takes seconds that a mistyped name should not cost."""
+    """Return the names of the architectures of the installed timm.
+
+    They are read from the source of timm, since its import loads torch, which takes seconds.
+    """
     folder = _package_dir("timm")
     if folder is None:
         return frozenset()
@@ -100,8 +102,12 @@ def timm_names() -> frozenset[str]:
 
 
 class SmpNames(NamedTuple):
-    """Names of segmentation-models-pytorch: networks in small letters, and encoders of its own. Beside
-    these it takes ``tu-`` and any name of timm's."""
+    """Names of segmentation-models-pytorch. It also accepts ``tu-`` with any timm name as encoder.
+
+    Attributes:
+        networks: Names of networks in lower case.
+        encoders: Names of its own encoders.
+    """
 
     networks: frozenset[str]
     encoders: frozenset[str]
@@ -109,7 +115,7 @@ class SmpNames(NamedTuple):
 
 @functools.cache
 def smp_names() -> SmpNames:
-    """What the installed smp has, read from its source, as `timm_names` does."""
+    """Return the names of the installed segmentation-models-pytorch, read from its source."""
     folder = _package_dir("segmentation_models_pytorch")
     if folder is None:
         return SmpNames(frozenset(), frozenset())
@@ -126,21 +132,21 @@ def smp_names() -> SmpNames:
         for name, value in _assignments(file)
         if name.endswith("_encoders") and isinstance(value, ast.Dict)
         for key in value.keys
-        # smp itself warns of those called "timm-": they are the "tu-" ones.
+        # segmentation-models-pytorch deprecates names with "timm-" in favor of "tu-".
         if isinstance(key, ast.Constant) and not str(key.value).startswith("timm-")
     }
     return SmpNames(frozenset(networks), frozenset(encoders))
 
 
 def _assignments(file: Path) -> Iterable[tuple[str, ast.expr]]:
-    """Name and value of each assignment of a module."""
+    """Yield name and value of each assignment of a module."""
     for node in ast.parse(file.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             yield node.targets[0].id, node.value
 
 
 def _package_dir(package: str) -> Path | None:
-    """Where an installed package lies, without importing it."""
+    """Return the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -148,7 +154,13 @@ def _package_dir(package: str) -> Path | None:
 
 
 def split_name(name: str) -> tuple[str, str, str]:
-    """(task, architecture, tag) of a name; the tag is empty where there is none.
+    """Split a model name into task, architecture and tag.
+
+    Args:
+        name: Name of a model.
+
+    Returns:
+        Task, architecture, and tag; the tag is empty if the name has none.
 
     >>> split_name("cloud-mobilenetv2.ccsn")
     ('cloud', 'mobilenetv2', 'ccsn')
@@ -159,10 +171,13 @@ def split_name(name: str) -> tuple[str, str, str]:
 
 
 def find_task(name: str) -> Task:
-    """The task of this name.
+    """Return the task with a name.
+
+    Args:
+        name: Name of the task.
 
     Raises:
-        UnknownTaskError: There is none; the nearest names are in the message.
+        UnknownTaskError: No task has this name; the message contains the nearest names.
     """
     try:
         return tasks()[name]
@@ -172,27 +187,30 @@ def find_task(name: str) -> Task:
 
 
 def find_model(name: str) -> ModelSpec:
-    """The model of this name: a curated entry, or any backbone that its task takes.
+    """Return the model with a name: a registry entry, or a backbone that its task accepts.
+
+    Args:
+        name: Name of the model, with or without a tag.
 
     Raises:
-        UnknownModelError: There is none; the nearest names are in the message.
-        OptionError: The tag names no weights of this model.
+        UnknownModelError: No model has this name; the message contains the nearest names.
+        OptionError: The model has no weights with this tag.
     """
     task_name, architecture, tag = split_name(name)
     stem = name.partition(".")[0]
     spec = models().get(stem) or _backbone_spec(task_name, architecture)
     if spec is None:
-        hint = "`geovision list` shows them all."
+        hint = "`geovision list` shows all models."
         if stem in tasks():
             hint = f"It is a task: `geovision list --task {stem}` shows its models."
         elif task_name not in tasks():
-            hint = f"A name begins with its task, one of: {', '.join(tasks())}. {hint}"
+            hint = f"A model name begins with its task, one of: {', '.join(tasks())}. {hint}"
         raise UnknownModelError(stem, dict.fromkeys(_candidate_names(task_name)), hint)
     if tag and spec.find_weights(tag) is None:
         known = ", ".join(weight.tag for weight in spec.weights) or "none"
         raise OptionError(
             f"{stem!r} has no weights tagged {tag!r}; known tags: {known}. "
-            "timm's own tags go into backbone_weights=."
+            "Use backbone_weights= for tags of timm."
         )
     return spec
 
@@ -205,7 +223,7 @@ def _backbone_spec(task_name: str, architecture: str) -> ModelSpec | None:
             task_name,
             "geovision.models.timm_backbone:build",
             {"backbone": architecture},
-            note="any timm backbone, under the task's own recipe",
+            note="timm backbone with the recipe of the task",
         )
     network, _, encoder = architecture.partition("-")
     if task and "smp" in task.backbones and network in smp_names().networks and _is_encoder(encoder):
@@ -214,7 +232,7 @@ def _backbone_spec(task_name: str, architecture: str) -> ModelSpec | None:
             task_name,
             "geovision.models.smp_network:build",
             {"network": network, "encoder": encoder},
-            note="any network of smp, under the task's own recipe",
+            note="network of segmentation-models-pytorch with the recipe of the task",
         )
     return None
 
@@ -224,10 +242,10 @@ def _is_encoder(name: str) -> bool:
 
 
 def _candidate_names(task_name: str) -> Iterable[str]:
-    """Every name that could have been meant, the curated ones first."""
+    """Yield all names that may be meant, registry entries first."""
     yield from models()
     for task in tasks().values():
-        # Of the hundreds of backbones only those of the task that was named are worth offering.
+        # Several hundred backbones: only those of the requested task are candidates.
         if "timm" in task.backbones and task.name == task_name:
             yield from (f"{task.name}-{name}" for name in sorted(timm_names()))
         if "smp" in task.backbones and task.name == task_name:
@@ -235,14 +253,14 @@ def _candidate_names(task_name: str) -> Iterable[str]:
 
 
 def _smp_model_names(task_name: str) -> Iterable[str]:
-    """Every network on every encoder of smp's own."""
+    """Yield each network with each encoder of segmentation-models-pytorch."""
     known = smp_names()
     for network in sorted(known.networks):
         yield from (f"{task_name}-{network}-{encoder}" for encoder in sorted(known.encoders))
 
 
 def list_tasks() -> list[str]:
-    """Names of all tasks."""
+    """Return the names of all tasks."""
     return list(tasks())
 
 
@@ -253,13 +271,14 @@ def list_models(
     pretrained: bool | None = None,
     backbones: bool = False,
 ) -> list[str]:
-    """Names of the models that match a wildcard pattern, in the order of the registry.
+    """Return the names of models that match a wildcard pattern, in the order of the registry.
 
     Args:
-        pattern: As in file names, e.g. ``"cloud-*"``.
-        task: Of this task alone.
-        pretrained: True: with geovision weights; False: without; None: both.
-        backbones: Also every backbone that the task takes by the grammar, hundreds of names.
+        pattern: Wildcard pattern, such as ``"cloud-*"``. Default: all names.
+        task: Name of a task. Default: all tasks.
+        pretrained: True: models with weights of geovision; False: models without. Default: both.
+        backbones: Whether to include backbones without a registry entry, several hundred names. Default:
+            False.
 
     >>> "cloud-vit" in list_models("cloud-v*")
     True
@@ -290,31 +309,41 @@ def list_models(
 
 
 def list_datasets(task: str | None = None) -> list[str]:
-    """Names of the data sets that have an adapter, the main one of each task first, one's own last."""
+    """Return the names of all datasets: the main dataset of each task first, your own data last.
+
+    Args:
+        task: Name of a task. Default: all tasks.
+    """
     chosen = [find_task(task)] if task else list(tasks().values())
     own = CUSTOM_DATASETS if any(isinstance(each.target, ClassTarget) for each in chosen) else ()
     return [*(name for each in chosen for name in each.datasets), *own]
 
 
 def dataset_reference(name: str, task: str | None = None) -> tuple[Task, str]:
-    """The task of a data set and the reference of its adapter class.
+    """Return the task of a dataset and the reference of its adapter class.
 
     Args:
+        name: Name of the dataset.
         task: Task of your own data. Default: the task that declares the dataset in `default_for`.
 
+    Returns:
+        Task, and reference such as ``"geovision.datasets.ccsn:CCSN"``.
+
     Raises:
-        UnknownDatasetError: No adapter has this name.
-        OptionError: The data set is not one of `task`.
+        UnknownDatasetError: No dataset has this name.
+        OptionError: The dataset does not belong to `task`.
     """
     for each in tasks().values():
         if name in each.datasets and task in (None, each.name):
             return each, each.datasets[name]
     if name not in list_datasets():
-        raise UnknownDatasetError(name, list_datasets(), f"Data sets: {', '.join(list_datasets())}.")
+        raise UnknownDatasetError(name, list_datasets(), f"Datasets: {', '.join(list_datasets())}.")
     defaults = [each for each in tasks().values() if name in each.default_for]
     if task is None and not defaults:
-        raise OptionError(f"dataset {name!r} belongs to no task; name one with task=")
+        raise OptionError(f"dataset {name!r} belongs to no task; choose one with task=")
     owner = find_task(task) if task else defaults[0]
     if name in CUSTOM_DATASETS and isinstance(owner.target, ClassTarget):
         return owner, CUSTOM_DATASETS[name]
-    raise OptionError(f"{name!r} is no data set of task {task!r}; it has: {', '.join(list_datasets(task))}")
+    raise OptionError(
+        f"{name!r} is not a dataset of task {task!r}; its datasets: {', '.join(list_datasets(task))}"
+    )

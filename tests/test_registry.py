@@ -171,7 +171,7 @@ def with_plugin(monkeypatch: pytest.MonkeyPatch):
 
 def test_two_entries_of_one_name_are_refused(with_plugin):
     with_plugin(registry.find_model("cloud-resnet50"))
-    with pytest.raises(OptionError, match="two registry entries are called 'cloud-resnet50'"):
+    with pytest.raises(OptionError, match="two registry entries have the name 'cloud-resnet50'"):
         registry.models()
 
 

@@ -1,4 +1,4 @@
-"""Keograms: one slice of every frame, side by side in time, over what a model said of the frames."""
+"""Keograms: one slice of each frame, arranged over time."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ from geovision.readers.allsky import Frame
 __all__ = ["MAX_FRAMES", "FrameSelection", "Keogram", "Meridian", "keogram"]
 
 MAX_FRAMES = 50_000
-"""Of one keogram, which is held in memory: more than a day at three seconds."""
+"""Maximum number of frames of a keogram, which is held in memory: more than a day at a 3 s cadence."""
 
 DEFAULT_NUM_SAMPLES = 256
-"""Along the slice."""
+"""Default number of samples along a slice."""
 
 
 @dataclass(frozen=True)
 class Meridian:
-    """Along which line of a frame the slice is taken, through the middle of the sky.
+    """Direction of the slice, which passes through the center of the sky.
 
     Args:
-        north: Where geographic north is in the frames, degrees clockwise from their top; None: not
-            known, and the slice is the middle column, from the top of the frame down.
-        kind: ``"geographic"``, or ``"magnetic"``: towards the pole of a centred dipole, approximate.
-        east: ``"left"`` as the sky is seen from below with north at the top, or ``"right"``.
+        north: Direction of geographic north in the frames, in degrees clockwise from the top. Default: None,
+            not known; the slice is then the middle column, from top to bottom.
+        kind: ``"geographic"``, or ``"magnetic"`` for the direction to the pole of a centered dipole, which is
+            an approximation. Default: ``"geographic"``.
+        east: Side of east when north is at the top: ``"left"``, as the sky is seen from below, or
+            ``"right"``. Default: ``"left"``.
     """
 
     north: float | None = None
@@ -50,20 +52,26 @@ class Meridian:
     east: Literal["left", "right"] = "left"
 
     def angle(self, site: tuple[float, float] | None, year: float) -> float:
-        """Degrees clockwise from the top of a frame to the northern end of the slice.
+        """Return the direction of the northern end of the slice.
+
+        The direction is in degrees clockwise from the top of the frame.
+
+        Args:
+            site: (latitude, longitude) of the camera, in degrees; None if not known.
+            year: Year of the frame, for the position of the magnetic pole.
 
         Raises:
-            OptionError: A magnetic meridian without a site or without north.
+            OptionError: If a magnetic meridian has no site or no direction of north.
         """
         if self.kind == "geographic":
             return self.north or 0.0
         if self.north is None or site is None:
-            raise OptionError("a magnetic meridian needs the site, and where north is in the frames")
+            raise OptionError("a magnetic meridian requires the site and the direction of north; set both")
         bearing = dipole_bearing(*site, year)
         return self.north + (bearing if self.east == "right" else -bearing)
 
     def end_labels(self) -> tuple[str, str]:
-        """Names of the first and the last sample of a slice."""
+        """Return the names of the first and last sample."""
         if self.north is None:
             return "top", "bottom"
         return ("magnetic N", "magnetic S") if self.kind == "magnetic" else ("N", "S")
@@ -71,11 +79,13 @@ class Meridian:
 
 @dataclass(frozen=True)
 class FrameSelection:
-    """Which frames of an archive; None: all.
+    """Selection of the frames of an archive; by default, all frames.
 
     Args:
-        station, device: Codes.
-        begin, end: UTC, the end not included.
+        station: Station code. Default: any.
+        device: Device code. Default: any.
+        begin: Start time, UTC. Default: no limit.
+        end: End time, UTC, not included. Default: no limit.
     """
 
     station: str | None = None
@@ -84,7 +94,13 @@ class FrameSelection:
     end: datetime.datetime | None = None
 
     def matches(self, frame: Frame) -> bool:
-        """Whether a frame belongs to it; one without a time never does."""
+        """Return whether a frame is selected.
+
+        A frame without a time is never selected.
+
+        Args:
+            frame: Frame with its metadata.
+        """
         return (
             frame.time is not None
             and self.station in (None, frame.station)
@@ -94,10 +110,12 @@ class FrameSelection:
         )
 
     def to_filter(self, *, readable_only: bool = True) -> Any:
-        """The same as an expression of `pyarrow.dataset`; None: all rows.
+        """Return the selection as an expression of `pyarrow.dataset`.
+
+        The result is None if all rows are selected.
 
         Args:
-            readable_only: Only rows with a time that are not unreadable.
+            readable_only: Whether to select only readable rows with a time. Default: True.
         """
         from pyarrow.dataset import field as column
 
@@ -111,17 +129,17 @@ class FrameSelection:
 
 @dataclass(frozen=True)
 class Keogram:
-    """Slices of the frames of one camera, in the order of their times.
+    """Slices of the frames of one camera in the order of time.
 
     Attributes:
-        times: ``(frame,)``, datetime64 in UTC.
-        slices: ``(frame, sample, 3)``, uint8, as the frames are shown to a model, the northern or
-            upper end first.
-        rows: What is known of each frame: ``path``, ``frame`` and, from a table, the columns of it.
-        classes: In the order of the table; none without a table.
+        times: Times of the frames, datetime64 in UTC, shape (frame,).
+        slices: Pixel values as given to a model, uint8, shape (frame, sample, 3), starting at the northern or
+            upper end.
+        rows: Metadata of each frame: ``path``, ``frame`` and, from a table, its columns.
+        classes: Class names in the order of the table; empty without a table.
         camera: Station and device.
-        end_labels: What the first and the last sample are.
-        missing: Path to reason of each file of the table that could not be read now.
+        end_labels: Names of the first and the last sample.
+        missing: Reason by path, for each file that could not be read.
     """
 
     times: np.ndarray
@@ -133,18 +151,21 @@ class Keogram:
     missing: dict[str, str] = field(default_factory=dict)
 
     def save(self, prefix: str | Path, *, caption: str = "") -> tuple[Path, Path]:
-        """Write ``PREFIX.png`` and ``PREFIX.csv``, both or none.
+        """Write ``PREFIX.png`` and ``PREFIX.csv``, both or neither.
 
-        The CSV has a row a frame: time, file, class, probabilities, flags, and the brightness along
-        the slice, ``s000`` …, 0-255, the mean of the colours.
+        The CSV file has one row per frame: time, file, class, probabilities, flags, and the brightness along
+        the slice (``s000`` …, 0-255, mean of the colors).
 
         Args:
             prefix: Path without extension.
-            caption: A line under the figure.
+            caption: Text below the figure. Default: none.
+
+        Returns:
+            Paths of the figure and of the CSV file.
 
         Raises:
-            StorageError: They could not be written.
-            MissingExtraError: matplotlib is not installed.
+            StorageError: If the files cannot be written.
+            MissingExtraError: If matplotlib is not installed.
         """
         prefix = Path(prefix)
         png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
@@ -175,20 +196,26 @@ def keogram(
     num_samples: int = DEFAULT_NUM_SAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Keogram:
-    """Slices of the frames of one camera, and what a model said of them where there is a table.
+    """Compute the keogram of one camera.
+
+    The keogram contains predictions if `source` is a table.
 
     Args:
-        source: The folder of a table that `archive` wrote, whose frames still lie where they were; or
-            frames themselves, as for `archive`.
-        selection: Which frames; of one camera.
-        frame_config: How frames are read; with a table only its sites count, the rest is the table's.
-        meridian: Where the slice lies.
-        num_samples: Along it.
-        progress: Is told files done, and in all.
+        source: Folder of a table that `predict_archive` wrote, whose frame files have not moved; or frames,
+            as for `predict_archive`.
+        selection: Selection of frames, all of one camera. Default: all frames.
+        frame_config: Configuration of how frames are read. For a table, only its sites are used; the other
+            settings are those of the table.
+        meridian: Direction of the slice. Default: the middle column.
+        num_samples: Number of samples along the slice. Default: 256.
+        progress: Function that is called with the number of finished files and the number of all files.
+
+    Returns:
+        Slices, times and metadata of the frames.
 
     Raises:
-        InputError: No such frames, or none that can be read.
-        OptionError: Frames of several cameras, or too many.
+        InputError: If no frame matches the selection or can be read.
+        OptionError: If the frames are of several cameras, or if there are too many.
     """
     selection, meridian = selection or FrameSelection(), meridian or Meridian()
     frame_config = frame_config or FrameConfig()
@@ -211,13 +238,13 @@ def keogram(
 
 
 _RowsByFrame = Mapping[int, Mapping[str, Any]] | None
-"""What a table says of the frames of one file, by their positions; None: no table."""
+"""Table rows of the frames of one file, by frame position; None without a table."""
 
 
 def _files_of_table(folder: str | Path, selection: FrameSelection) -> list[tuple[str, _RowsByFrame]]:
     table = read_table(folder, where=selection.to_filter())
     if not table.num_rows:
-        raise InputError(f"{folder}: no such frames that could be read; choose another station or time")
+        raise InputError(f"{folder}: no readable frame matches the selection; choose another station or time")
     if table.num_rows > MAX_FRAMES:
         raise _too_many_frames_error(table.num_rows)
     files: dict[str, dict[int, Mapping[str, Any]]] = {}
@@ -233,7 +260,7 @@ def _files_of_source(source: ArchiveSource) -> Iterator[tuple[str, _RowsByFrame]
 
 
 class _KeogramBuilder:
-    """Slices as they come in, file by file."""
+    """Accumulator of slices, file by file."""
 
     def __init__(self, frame_config: FrameConfig, meridian: Meridian, num_samples: int) -> None:
         self._frame_config, self._meridian, self._num_samples = frame_config, meridian, num_samples
@@ -257,13 +284,15 @@ class _KeogramBuilder:
         self._cameras.add((frame.station or "", frame.device or ""))
         if len(self._cameras) > 1:
             names = ", ".join(" ".join(camera).strip() or "unknown" for camera in sorted(self._cameras))
-            raise OptionError(f"frames of {names}; a keogram is of one camera: choose station and device")
+            raise OptionError(
+                f"frames of several cameras ({names}); a keogram shows one. Select the station and device"
+            )
         if len(self._times) == MAX_FRAMES:
             raise _too_many_frames_error(MAX_FRAMES + 1)
-        # A grey frame is shown as it is; that is no question to a model of colours.
-        reading = dataclasses.replace(self._frame_config, channels="grey" if frame.pixels.ndim == 2 else None)
+        # Gray frames are drawn without the declaration that predictions with a color model require.
+        config = dataclasses.replace(self._frame_config, channels="grey" if frame.pixels.ndim == 2 else None)
         angle = self._meridian.angle(self._site(frame), frame.time.year)
-        self._slices.append(_extract_slice(frame, reading, angle, self._num_samples))
+        self._slices.append(_extract_slice(frame, config, angle, self._num_samples))
         self._times.append(np.datetime64(frame.time.replace(tzinfo=None), "us"))
         self._rows.append(row)
 
@@ -274,7 +303,10 @@ class _KeogramBuilder:
 
     def build(self, classes: tuple[str, ...]) -> Keogram:
         if not self._times:
-            reason = next(iter(self._missing.values()), "no frame of this camera and time, with a time")
+            reason = next(
+                iter(self._missing.values()),
+                "no frame with a time matches the selection; change the selection",
+            )
             raise InputError(f"nothing to draw: {reason}")
         times = np.array(self._times)
         order = np.argsort(times, kind="stable")
@@ -291,9 +323,12 @@ class _KeogramBuilder:
 
 
 def _extract_slice(frame: Frame, frame_config: FrameConfig, angle: float, samples: int) -> np.ndarray:
-    """``(sample, 3)`` along a line through the middle of the sky, bilinear."""
-    picture, _ = frame_config.image(frame)
-    height, width = picture.shape[:2]
+    """Return interpolated values (sample, 3) along the slice.
+
+    The slice passes through the center of the sky; the interpolation is bilinear.
+    """
+    image, _ = frame_config.image(frame)
+    height, width = image.shape[:2]
     circle = frame_config.lookup(frame_config.circles, frame)
     x, y, radius = (
         ((width - 1) / 2, (height - 1) / 2, (min(width, height) - 1) / 2)
@@ -307,15 +342,16 @@ def _extract_slice(frame: Frame, frame_config: FrameConfig, angle: float, sample
     left = np.clip(columns.astype(int), 0, max(width - 2, 0))
     upper = np.clip(rows.astype(int), 0, max(height - 2, 0))
     right, down = (columns - left)[:, None], (rows - upper)[:, None]
-    above = picture[upper, left] * (1 - right) + picture[upper, left + 1] * right
-    below = picture[upper + 1, left] * (1 - right) + picture[upper + 1, left + 1] * right
+    above = image[upper, left] * (1 - right) + image[upper, left + 1] * right
+    below = image[upper + 1, left] * (1 - right) + image[upper + 1, left + 1] * right
     values = above * (1 - down) + below * down
     return np.where(inside[:, None], values.round(), 0).clip(0, 255).astype(np.uint8)
 
 
 def _too_many_frames_error(number: int) -> OptionError:
     return OptionError(
-        f"{number:,} frames or more; a keogram has at most {MAX_FRAMES:,}: choose a date, or begin and end"
+        f"at least {number:,} frames; a keogram has at most {MAX_FRAMES:,}. "
+        "Select a date, or a begin and an end"
     )
 
 

@@ -1,8 +1,8 @@
-"""How often each class occurs, by hour, magnetic local time, month or station, from a table.
+"""Occurrence rates of classes in a table of predictions.
 
-Frames of one night look alike, so that a thousand of them say little more than a few. Intervals come
-from drawing nights, with replacement, each with all its frames (cluster bootstrap, Davison & Hinkley
-1997, section 3.8).
+Frames are grouped by hour, magnetic local time, month or station. The frames of one night are strongly
+correlated, so a thousand of them carry little more information than a few. Intervals are therefore computed
+by resampling whole nights with replacement (cluster bootstrap, Davison & Hinkley 1997, section 3.8).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["DEFAULT_EXCLUDED", "GroupBy", "Occurrence", "occurrence"]
 GroupBy = Literal["hour", "mlt", "month", "station"]
 
 DEFAULT_EXCLUDED = ("unreadable", "dark", "twilight")
-"""Frames with one of these flags do not count, unless it is said otherwise."""
+"""Flags whose frames are excluded by default."""
 
 _MAX_RESAMPLES_PER_CHUNK = 4_000_000
 
@@ -41,14 +41,16 @@ class Occurrence:
 
     Attributes:
         group_by: Variable that the frames are grouped by.
-        classes, groups: In their order.
-        rows: One for each group and class: the group under the name of `group_by`, ``label``, ``share`` (0-1)
-            with ``low`` and ``high``, None with fewer than two nights, ``frames`` of the class,
-            ``of`` so many in the group, and ``nights`` of the group.
-        frames: That count.
-        excluded_frames: Reason to number of frames that do not count.
-        unknown_flags: Flag to number of frames that count although it is not known whether they have it.
-        confidence_level: Coverage of the intervals.
+        classes: Class names in the order of the table.
+        groups: Values of the group variable in order.
+        rows: One row for each group and class. The group has the name in `group_by` as key. The class is
+            ``label``; its ``share`` (0-1) has the interval limits ``low`` and ``high``, which are None with
+            fewer than two nights. ``frames`` counts the frames of the class, ``of`` those of the group, and
+            ``nights`` the nights of the group.
+        frames: Number of counted frames.
+        excluded_frames: Number of excluded frames by reason.
+        unknown_flags: Number of counted frames whose flag is not known, by flag.
+        confidence_level: Coverage of the intervals, 0 to 1.
     """
 
     group_by: GroupBy
@@ -61,11 +63,17 @@ class Occurrence:
     confidence_level: float
 
     def save(self, prefix: str | Path) -> tuple[Path, Path]:
-        """Write ``PREFIX.png`` and ``PREFIX.csv``, both or none.
+        """Write ``PREFIX.png`` and ``PREFIX.csv``, both or neither.
+
+        Args:
+            prefix: Path without extension.
+
+        Returns:
+            Paths of the figure and of the CSV file.
 
         Raises:
-            StorageError: They could not be written.
-            MissingExtraError: matplotlib is not installed.
+            StorageError: If the files cannot be written.
+            MissingExtraError: If matplotlib is not installed.
         """
         prefix = Path(prefix)
         png, table = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("png", "csv"))
@@ -91,48 +99,56 @@ def occurrence(
     seed: int = 0,
     confidence_level: float = 0.95,
 ) -> Occurrence:
-    """Share of each class among the frames of a table, in memory that does not grow with it.
+    """Compute the share of each class among the frames of a table.
 
-    A night lasts from noon to noon of a station's mean solar time; of UTC where its site is not known.
-    Stations under the same sky share it, so that their frames of one night are drawn together.
+    Memory does not grow with the table. A night lasts from noon to noon in the mean solar time of the
+    station, or in UTC if its site is not known. Nights of different stations with the same date are one
+    night, because the stations may observe the same sky; their frames are resampled together.
 
     Args:
-        folder: Of a table that `archive` wrote.
-        group_by: ``"hour"`` of UTC, ``"mlt"`` (hour of magnetic local time by a centred dipole, approximate),
-            ``"month"`` of the year, or ``"station"``.
-        sites: Latitude and longitude by station, ``""`` for all, beside those of the table.
-        exclude: Flags whose frames do not count.
-        where: An expression of `pyarrow.dataset` that frames have to meet.
-        n_bootstrap: Number of bootstrap samples of nights; 0: no intervals. Default: 1000.
+        folder: Folder of a table that `predict_archive` wrote.
+        group_by: ``"hour"`` (UTC), ``"mlt"`` (hour of magnetic local time of a centered dipole, approximate),
+            ``"month"`` of the year, or ``"station"``. Default: ``"hour"``.
+        sites: (latitude, longitude) in degrees by station, ``""`` for all stations; added to the sites of the
+            table. Default: none.
+        exclude: Flags whose frames are excluded. Default: ``"unreadable"``, ``"dark"`` and ``"twilight"``.
+        where: Filter of the frames, an expression of `pyarrow.dataset`. Default: all frames.
+        n_bootstrap: Number of bootstrap samples of nights; 0 disables the intervals. Default: 1000.
         seed: Seed of the bootstrap. Default: 0.
         confidence_level: Coverage of the intervals, 0 to 1. Default: 0.95.
 
+    Returns:
+        Shares and intervals by group and class.
+
     Raises:
-        InputError: No table, or no frame in it that counts.
-        OptionError: A flag or group that does not exist; magnetic local time without a site.
+        InputError: If there is no table, or if all its frames are excluded.
+        OptionError: If a flag or a group does not exist, or if magnetic local time is used without a site.
     """
     if group_by not in get_args(GroupBy):
-        raise OptionError(f"group_by {group_by!r} is not known; choose {', '.join(get_args(GroupBy))}")
+        raise OptionError(f"unknown group_by {group_by!r}; choose one of {', '.join(get_args(GroupBy))}")
     if strange := [name for name in exclude if name not in FLAGS]:
-        raise OptionError(f"no flag {strange[0]!r}; known: {', '.join(FLAGS)}")
+        raise OptionError(f"unknown flag {strange[0]!r}; choose from {', '.join(FLAGS)}")
     if not 0 < confidence_level < 1:
-        raise OptionError(f"a level of {confidence_level}; it lies between 0 and 1")
+        raise OptionError(f"confidence level {confidence_level}; expected a value between 0 and 1")
     manifest = ArchiveTable(Path(folder)).read_manifest()
     sites = {**FrameConfig.from_dict(manifest["reading"]).sites, **(sites or {})}
     if group_by == "mlt" and not sites:
-        raise OptionError("magnetic local time needs the sites of the stations; give them")
+        raise OptionError("magnetic local time requires the site of each station; pass the sites")
     counted = _OccurrenceCounter(group_by, tuple(manifest["classes"]), sites, tuple(exclude))
     columns = ["time", "station", "label", *exclude]
     for batch in open_table(folder).to_batches(columns=columns, filter=where):
         counted.add(batch)
     if not counted.counts:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in counted.excluded_frames.items())
-        raise InputError(f"{folder}: no frame that counts ({reasons or 'none at all'})")
+        raise InputError(
+            f"{folder}: no frame is left to count (excluded: {reasons or 'none, the table is empty'}); "
+            "change the excluded flags or the filter"
+        )
     return counted.build(n_bootstrap, seed, confidence_level)
 
 
 class _OccurrenceCounter:
-    """Frames of each class, by group and night."""
+    """Counter of the frames of each class by group and night."""
 
     def __init__(
         self,
@@ -222,12 +238,12 @@ class _OccurrenceCounter:
 
 
 def _encode_nullable_bool(column: Any) -> np.ndarray:
-    """1 true, 0 false, -1 not known."""
+    """Return 1 for true, 0 for false and -1 for missing values."""
     return np.asarray(column.cast("int8").fill_null(-1))
 
 
 def _fill_twilight(twilight: np.ndarray, times: np.ndarray, site: tuple[float, float]) -> np.ndarray:
-    """Twilight where the table does not know it, but the site is given now."""
+    """Fill missing twilight flags, given the site."""
     missing = (twilight < 0) & ~np.isnat(times)
     if missing.any():
         twilight = twilight.copy()
@@ -248,14 +264,17 @@ def _group_keys(group_by: GroupBy, times: np.ndarray, site: tuple[float, float] 
 
 
 def _night_numbers(times: np.ndarray, site: tuple[float, float] | None) -> np.ndarray:
-    """Days since 1970 of the evening to which a frame belongs; -1 without a time."""
-    east = np.timedelta64(round((site[1] if site else 0.0) * 240), "s")  # four minutes a degree
+    """Return the night of each frame in days since 1970.
+
+    A night has the date of its evening; frames without a time get -1.
+    """
+    east = np.timedelta64(round((site[1] if site else 0.0) * 240), "s")  # 4 minutes per degree
     days = (times + east - np.timedelta64(12, "h")).astype("M8[D]").astype(np.int64)
     return np.where(np.isnat(times), -1, days)
 
 
 def _unique_counts(*columns: np.ndarray) -> Iterator[tuple[int, ...]]:
-    """Each combination of values that occurs, and how often."""
+    """Yield each combination of values and its number of occurrences."""
     if len(columns[0]):
         values, numbers = np.unique(np.stack(columns), axis=1, return_counts=True)
         for value, number in zip(values.T.tolist(), numbers.tolist(), strict=True):

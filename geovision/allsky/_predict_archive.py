@@ -1,4 +1,4 @@
-"""Predict archives of all-sky frames."""
+"""Prediction of archives of all-sky frames."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def predict_archive(
     skipped: the same call continues an interrupted run and adds new files. Memory does not grow with the
     archive.
 
-    A script that uses more than its own process has to begin with ``if __name__ == "__main__":``, as
-    always where Python starts processes.
+    A script that uses worker processes needs the guard ``if __name__ == "__main__":``, as always with
+    Python's multiprocessing.
 
     Args:
         model: Classifier of one color image.
@@ -51,16 +51,21 @@ def predict_archive(
         shard_size: Number of files that are predicted, written and marked as finished together: the work
             that an interruption can cost. Default: 128.
         batch_size: Number of frames in a forward pass. Default: chosen by the size of the model's images.
-        precision: As for `GeoModel.predict`; ``"auto"`` in an existing table is the precision of the table.
+        precision: Precision, as for `GeoModel.predict`. Default: ``"auto"``, which selects the precision of
+            an existing table.
         progress: Function that is called after each shard.
 
+    Returns:
+        Number of rows, unreadable files, failed shards and duration.
+
     Raises:
-        OptionError: The table has another model or `frame_config`; the model is of another kind; no
-            scheduler.
-        InputError: `source` has no files, or frames that need a declaration of how they are read.
-        StorageError: The table cannot be written, or is being written by another process; finished shards
-            are kept.
-        MissingExtraError: A library of the extra [scale], or for sites of [sky], is not installed.
+        OptionError: If the table has another model or `frame_config`, if the model is not a classifier of
+            one color image, or if the scheduler cannot be reached.
+        InputError: If `source` has no files, or if `frame_config` does not fit its frames.
+        StorageError: If the table cannot be written, or if another process is writing it; finished shards are
+            kept.
+        MissingExtraError: If a library of the extra [scale] is not installed, or one of [sky] when sites are
+            given.
     """
     _validate(model)
     frame_config = frame_config or FrameConfig()
@@ -87,6 +92,6 @@ def _validate(model: GeoModel) -> None:
     if len(model.inputs) != 1 or len(model.inputs[0].channels) != 3:
         channels = ", ".join(channel.name for each in model.inputs for channel in each.channels)
         raise OptionError(
-            f"{model.spec.name} takes {channels}; frames are single color images. "
+            f"{model.spec.name} expects {channels}, but frames are single color images. "
             "Choose a classifier of color images"
         )

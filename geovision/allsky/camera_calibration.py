@@ -1,4 +1,4 @@
-"""What is the same for a whole archive, found by looking over it: stretches, circles."""
+"""Estimation of brightness stretches and sky circles of all-sky cameras."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from geovision.readers.allsky import Circle, Frame, Stretch, estimate_stretch, f
 __all__ = ["DEFAULT_NUM_FRAMES", "CameraCalibration", "calibrate_cameras"]
 
 DEFAULT_NUM_FRAMES = 240
-"""So many frames are looked at, of all cameras together, where the archive has as many."""
+"""Default number of frames that are examined, of all cameras together."""
 
 
 @dataclass(frozen=True)
 class CameraCalibration:
-    """What was found, by camera.
+    """Estimated stretches and circles by camera.
 
     Attributes:
-        num_frames: How many were looked at.
-        stretches, circles: What was asked for.
+        num_frames: Number of examined frames.
+        stretches: Brightness stretches; empty if they were not requested.
+        circles: Sky circles; empty if they were not requested.
     """
 
     num_frames: dict[str, int]
@@ -34,7 +35,11 @@ class CameraCalibration:
     circles: dict[str, Circle] = field(default_factory=dict)
 
     def merge_into(self, frame_config: FrameConfig) -> FrameConfig:
-        """A way of reading with what was found beside what it has; what it has comes first."""
+        """Return a frame configuration with the estimates added.
+
+        Args:
+            frame_config: Configuration; its own stretches and circles take precedence.
+        """
         return dataclasses.replace(
             frame_config,
             stretches={**self.stretches, **frame_config.stretches},
@@ -50,25 +55,30 @@ def calibrate_cameras(
     circle: bool = False,
     num_frames: int = DEFAULT_NUM_FRAMES,
 ) -> CameraCalibration:
-    """Look at frames spread evenly over an archive, and find for each camera what is asked for.
+    """Estimate stretches or circles for each camera of an archive.
 
-    Files that cannot be read are passed over. The same archive gives the same answer.
+    The frames are spread evenly over the archive. Unreadable files are skipped. The result is deterministic.
 
     Args:
-        source: As for `geovision.predict_archive`.
-        frame_config: How frames are read; circles that it has are those inside which counts are looked at.
-        stretch: Find stretches, `geovision.readers.allsky.estimate_stretch`.
-        circle: Find circles, `geovision.readers.allsky.find_circle`.
-        num_frames: How many, at most.
+        source: Frames, as for `geovision.predict_archive`.
+        frame_config: Configuration of how frames are read. Stretches are estimated inside its circles.
+        stretch: Whether to estimate stretches, see `geovision.readers.allsky.estimate_stretch`.
+            Default: False.
+        circle: Whether to estimate circles, see `geovision.readers.allsky.find_circle`. Default: False.
+        num_frames: Maximum number of frames, of all cameras together. Default: 240.
+
+    Returns:
+        The estimates and the number of frames, by camera.
 
     Raises:
-        InputError: No frame can be read, or those of a camera do not suffice; the message names it.
+        InputError: If no frame can be read, or if the frames of a camera are not sufficient; the message
+            contains the name of the camera.
     """
     chosen: dict[str, list[tuple[str, int]]] = {}
     for path, frame in _sample_frames(source, frame_config.pattern, num_frames):
         chosen.setdefault(FrameConfig.camera_key(frame), []).append((path, frame.index))
     if not chosen:
-        raise InputError("no frame of the source can be read; without one there is nothing to survey")
+        raise InputError("no frame of the source can be read; check the source")
     found = CameraCalibration({camera: len(places) for camera, places in chosen.items()})
     for camera, places in chosen.items():
         try:
@@ -82,14 +92,14 @@ def calibrate_cameras(
                     _reread_frames(places, frame_config.pattern), circle=inside
                 )
         except InputError as error:
-            raise InputError(f"camera {camera or 'without a name'}: {error}") from error
+            raise InputError(f"camera {camera or '(no name)'}: {error}") from error
     return found
 
 
 def _sample_frames(
     source: ArchiveSource, pattern: str | None, num_frames: int
 ) -> Iterator[tuple[str, Frame]]:
-    """As many frames as asked for, as evenly over the files as they come."""
+    """Yield paths and frames, spread evenly over the files."""
     with closing(ShardPlan(list_archive_files(source), ())) as plan:
         files = plan.sample_files(num_frames)
     of_each = -(-num_frames // max(len(files), 1))
@@ -102,7 +112,10 @@ def _sample_frames(
 
 
 def _sample_file_frames(path: str, pattern: str | None, num_frames: int) -> Iterator[Frame]:
-    """So many frames of a file, spread over it; the first one where one will do."""
+    """Yield frames spread evenly over a file.
+
+    If one frame is enough, it is the first.
+    """
     step = 1
     if num_frames > 1:
         step = max(sum(1 for _ in read_frames(path, pattern)) // num_frames, 1)
@@ -110,7 +123,10 @@ def _sample_file_frames(path: str, pattern: str | None, num_frames: int) -> Iter
 
 
 def _reread_frames(positions: list[tuple[str, int]], pattern: str | None) -> Iterator[Frame]:
-    """The same frames once more, one at a time: together they may not fit into memory."""
+    """Yield the frames a second time, one by one.
+
+    Together, the frames may not fit into memory.
+    """
     for path, own in itertools.groupby(positions, key=lambda place: place[0]):
         wanted = {index for _, index in own}
         for frame in itertools.islice(read_frames(path, pattern), max(wanted) + 1):

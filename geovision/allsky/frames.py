@@ -1,4 +1,4 @@
-"""From files of frames to rows of a table: what a model says, and what speaks against it."""
+"""Conversion of frame files to table rows with predictions and quality flags."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FLAGS = (
     "moon_up",
     "clock_jump",
 )
-"""Columns that are true where a row should not be relied on; empty where it cannot be known."""
+"""Boolean columns that are true if a row is not reliable; null if this cannot be determined."""
 
 COLUMNS: Mapping[str, str] = {
     "device": "string",
@@ -50,33 +50,35 @@ COLUMNS: Mapping[str, str] = {
     "sun_elevation": "float32",
     "moon_elevation": "float32",
 }
-"""Columns of a table of frames beside those of every archive, and their Arrow types."""
+"""Columns of a table of frames in addition to those of every archive, with their Arrow types."""
 
 MAX_BATCH_PIXELS = 2**18
-"""Of the frames of a forward pass together: on one thread, more fall out of the processor's cache, and with
-fewer the calls themselves take time."""
+"""Number of pixels of all frames in a forward pass. On one thread, larger batches do not fit into the
+processor's cache, and smaller ones are dominated by call overhead."""
 
 TWILIGHT_ELEVATION = -12.0
-"""Degrees: above this elevation the sun lights a clear sky enough to be seen by these cameras."""
+"""Solar elevation in degrees above which the cameras detect sunlight in a clear sky."""
 
 MAX_SATURATED_FRACTION = 0.02
-"""Share of the lit pixels at full scale from which a frame counts as saturated."""
+"""Fraction of sky pixels at full scale from which a frame counts as saturated."""
 
 DARK, LIGHT = 3, 0.01
-"""A frame of which less than this share of the lit pixels reaches 3 of 255 shows nothing."""
+"""A frame is dark if less than this fraction (1 %) of its sky pixels reaches 3 of 255."""
 
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """How the frames of an archive are read; the same for all of them.
+    """Configuration of how the frames of an archive are read.
 
     Args:
-        pattern: Where file names hold time and station; see `geovision.readers.allsky.NamePattern`.
-        channels: ``"grey"`` declares that grey frames are given to a model of colour pictures.
-        stretches: Counts to brightness, by camera (``"gill/themis19"`` or ``"themis19"``), by station
-            (``"gill"``), or ``""`` for all.
-        circles: The lit disk, likewise; outside of it a frame is black.
-        sites: Latitude and longitude by station, or ``""``, where the files do not say.
+        pattern: Positions of time and station in file names; see `geovision.readers.allsky.NamePattern`.
+            Default: None, the metadata of the files are used.
+        channels: ``"grey"`` declares that gray frames are passed to a model of color images. Default: None.
+        stretches: Conversions of counts to brightness, by camera (``"gill/themis19"`` or ``"themis19"``),
+            station (``"gill"``), or ``""`` for all. Default: none.
+        circles: Sky circles with the same keys; pixels outside are black. Default: none.
+        sites: (latitude, longitude) in degrees by station, or ``""`` for all, for files without this
+            metadata. Default: none.
     """
 
     pattern: str | None = None
@@ -87,7 +89,13 @@ class FrameConfig:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> FrameConfig:
-        """From what `dataclasses.asdict` gave, after a way through JSON."""
+        """Create a configuration from a dictionary.
+
+        The dictionary is the result of `dataclasses.asdict`, possibly converted to JSON and back.
+
+        Args:
+            stored: Fields by name.
+        """
         return cls(
             stored["pattern"],
             stored["channels"],
@@ -98,51 +106,81 @@ class FrameConfig:
 
     @staticmethod
     def camera_key(frame: Frame) -> str:
-        """The name under which a table holds what is of one camera alone: ``"gill/themis19"``."""
+        """Return the key of a frame's camera, such as ``"gill/themis19"``.
+
+        Args:
+            frame: Frame with its metadata.
+        """
         return "/".join(name for name in (frame.station, frame.device) if name)
 
     def lookup(self, table: Mapping[str, Any], frame: Frame) -> Any:
-        """The entry that holds for a frame: its camera's, its station's, or that of all."""
+        """Return the most specific entry of a table for a frame.
+
+        The order is camera, device, station and all frames.
+
+        Args:
+            table: Entries by camera, device, station or ``""``.
+            frame: Frame with its metadata.
+
+        Returns:
+            The entry, or None if there is none.
+        """
         for name in (self.camera_key(frame), frame.device, frame.station, ""):
             if name is not None and name in table:
                 return table[name]
         return None
 
     def image(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-        """A frame as it is shown to a model, and which of its pixels are of the sky.
+        """Return a frame as a color image with its sky mask.
+
+        Args:
+            frame: Frame to convert.
 
         Returns:
-            uint8 ``(y, x, 3)``, black outside the circle, and bool ``(y, x)``.
+            Image, uint8, shape (y, x, 3), black outside the circle; and mask, bool, shape (y, x).
 
         Raises:
-            InputError: Counts without a stretch, a grey frame that is not declared, a colour one that
-                is, or a circle that lies beside the frame.
+            InputError: If counts have no stretch, or if the circle is outside the frame. Also if a gray frame
+                is not declared as gray, or a color frame is.
         """
-        picture = to_rgb(frame, self.lookup(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type: ignore[arg-type]
+        image = to_rgb(frame, self.lookup(self.stretches, frame), self.channels).transpose(1, 2, 0)  # type: ignore[arg-type]
         circle = self.lookup(self.circles, frame)
-        lit = _sky_mask(picture.shape[:2], circle)
+        sky = _sky_mask(image.shape[:2], circle)
         if circle is None:
-            return picture, lit
-        if not lit.any():
-            raise InputError(f"{frame.path}: the circle lies outside the frame of {lit.shape} pixels")
-        for colour in range(3):
-            picture[..., colour] *= lit
-        return picture, lit
+            return image, sky
+        if not sky.any():
+            raise InputError(
+                f"{frame.path}: the circle is outside the frame of {sky.shape[0]} x {sky.shape[1]} pixels; "
+                "correct the circle of this camera"
+            )
+        for channel in range(3):
+            image[..., channel] *= sky
+        return image, sky
 
 
 @lru_cache(maxsize=16)
 def _sky_mask(shape: tuple[int, int], circle: Circle | None) -> np.ndarray:
-    """The same for every frame of a camera, and not to be written to."""
-    lit = np.ones(shape, bool) if circle is None else circle_mask(shape, circle)
-    lit.setflags(write=False)
-    return lit
+    """Return the read-only mask of sky pixels.
+
+    All frames of a camera share this array.
+    """
+    sky = np.ones(shape, bool) if circle is None else circle_mask(shape, circle)
+    sky.setflags(write=False)
+    return sky
 
 
 def batch_size_for(model: GeoModel) -> int:
-    """How many frames of a model's size are best answered together by one thread: 16 of 128 x 128 pixels.
+    """Return the fastest batch size of a model on one thread.
 
-    Measured with ResNet-18 and MobileNetV2 at 128 and 224: from 8 frames on the first does not care; the
-    second, whose maps are large, takes a fifth longer for 16 frames of 224 x 224 than for 8.
+    It is 16 for frames of 128 x 128 pixels. Measured with ResNet-18 and MobileNetV2 at 128 and 224 pixels:
+    the speed of ResNet-18 is constant from 8 frames on. MobileNetV2 has larger feature maps and takes a fifth
+    longer for 16 frames of 224 x 224 pixels than for 8.
+
+    Args:
+        model: Model of one image.
+
+    Returns:
+        Number of frames, 8 to 64.
     """
     height, width = model.inputs[0].size or (256, 256)
     return min(max(MAX_BATCH_PIXELS // (height * width), 8), 64)
@@ -156,14 +194,17 @@ def predict_rows(
     batch_size: int | None = None,
     precision: str = "auto",
 ) -> list[Row]:
-    """A row for each frame of some files, in their order, and one more where a file breaks off.
+    """Return a row for each frame of some files, in their order.
 
-    Frames are answered in batches across files, since a file may hold one only.
+    A file that ends prematurely has one more row, with the error. Batches span several files, since a file
+    may contain a single frame.
 
     Args:
-        model: Of one class out of several.
-        paths: Local, or addresses that fsspec knows.
-        batch_size: Frames a forward pass; None: `batch_size_for` the model.
+        model: Classifier.
+        paths: Local paths, or addresses that fsspec supports.
+        frame_config: Configuration of how frames are read.
+        batch_size: Number of frames in a forward pass. Default: `batch_size_for` the model.
+        precision: Precision, as for `GeoModel.predict`. Default: ``"auto"``.
     """
     assert isinstance(model.target, ClassTarget)
     batch = _Batch(optimize_model(model, precision), model.target, batch_size or batch_size_for(model))
@@ -187,7 +228,7 @@ class FrameRowProducer:
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """Names and Arrow types of the columns that only frames have."""
+        """Names and Arrow types of the columns that are specific to frames."""
         return COLUMNS
 
     @property
@@ -200,10 +241,13 @@ class FrameRowProducer:
         return asdict(self.frame_config)
 
     def check_files(self, paths: Sequence[str]) -> None:
-        """Read the first frame of the first file that can be read.
+        """Read the first frame of the first readable file.
+
+        Args:
+            paths: Files spread evenly over the archive.
 
         Raises:
-            InputError: No file can be read, or a frame does not fit the configuration.
+            InputError: If no file can be read, or if the frame does not fit the configuration.
         """
         problem = ""
         for path in paths:
@@ -216,11 +260,18 @@ class FrameRowProducer:
                     self.frame_config.image(frame)
                     return
         raise InputError(
-            f"none of {len(paths)} files, spread over the archive, can be read; the first: {problem}"
+            f"none of {len(paths)} sample files of the archive can be read. Error of the first: {problem}"
         )
 
     def rows(self, model: GeoModel, paths: Iterable[str], *, batch_size: int, precision: str) -> list[Row]:
-        """Return a row for each frame of some files, see `predict_rows`."""
+        """Return a row for each frame of some files, see `predict_rows`.
+
+        Args:
+            model: Classifier.
+            paths: Local paths, or addresses that fsspec supports.
+            batch_size: Number of frames in a forward pass.
+            precision: Precision, as for `GeoModel.predict`.
+        """
         return predict_rows(model, paths, self.frame_config, batch_size=batch_size, precision=precision)
 
 
@@ -231,8 +282,8 @@ def _predict_file_rows(path: str, frame_config: FrameConfig, batch: _Batch) -> l
             row = _metadata_row(frame, batch.target)
             rows.append(row)
             try:
-                picture = _prepare_image(frame, frame_config, row)
-                batch.add(row, picture, is_gray=frame.pixels.ndim == 2)
+                image = _prepare_image(frame, frame_config, row)
+                batch.add(row, image, is_gray=frame.pixels.ndim == 2)
             except InputError as error:
                 row["error"], row["unreadable"] = str(error), True
     except InputError as broken:
@@ -244,11 +295,18 @@ def _predict_file_rows(path: str, frame_config: FrameConfig, batch: _Batch) -> l
 
 
 def read_frames(path: str, pattern: str | None) -> Iterator[Frame]:
-    """The frames of a file, local or at an address that fsspec knows.
+    """Yield the frames of a local or remote file.
+
+    Args:
+        path: Local path, or address that fsspec supports.
+        pattern: Pattern of file names; None if the metadata of the file are used.
+
+    Yields:
+        Frames in the order of the file.
 
     Raises:
-        InputError: As `geovision.readers.allsky.frames`; or the address cannot be read.
-        MissingExtraError: A FITS file without astropy.
+        InputError: If the file or the address cannot be read; see `geovision.readers.allsky.frames`.
+        MissingExtraError: If astropy is not installed and the file is a FITS file.
     """
     if "://" not in path:
         yield from frames(path, pattern=pattern)
@@ -260,15 +318,15 @@ def read_frames(path: str, pattern: str | None) -> Iterator[Frame]:
             yield from frames(stream, pattern=pattern, name=path)
     except GeovisionError:
         raise
-    except Exception as error:  # systems behind a network raise anything
+    except Exception as error:  # remote file systems raise exceptions of any type
         raise InputError(f"{path}: could not be read ({error})") from error
 
 
-# --- what the model says ------------------------------------------------------------------------
+# --- predictions --------------------------------------------------------------------------------
 
 
 class _Batch:
-    """Pictures that wait for a forward pass, and the rows that their answers belong to."""
+    """Images that wait for a forward pass, with their rows."""
 
     def __init__(self, optimized: OptimizedModel, target: ClassTarget, size: int) -> None:
         self.target = target
@@ -276,7 +334,10 @@ class _Batch:
         self._pending: list[tuple[Row, np.ndarray, bool]] = []
 
     def add(self, row: Row, image: np.ndarray, *, is_gray: bool) -> None:
-        """Take a picture ``(y, x, 3)``, at the size of its file; its row is filled in later."""
+        """Add an image (y, x, 3) at its original size.
+
+        The row is filled by `predict`.
+        """
         spec = self._optimized.specs[0]
         counts = rgb_counts(Image.fromarray(image), spec, spec.size, where=row["path"])
         if self._pending and self._pending[0][1].shape != counts.shape:
@@ -286,27 +347,30 @@ class _Batch:
             self.predict()
 
     def predict(self) -> None:
-        """Fill in the rows that wait."""
+        """Predict the pending images and fill their rows."""
         if not self._pending:
             return
-        pictures = torch.from_numpy(np.stack([counts for _, counts, _ in self._pending]))
+        images = torch.from_numpy(np.stack([counts for _, counts, _ in self._pending]))
         head = self._optimized.head
-        values, features = self._optimized({self._optimized.specs[0].name: pictures}, {})
+        values, features = self._optimized({self._optimized.specs[0].name: images}, {})
         probabilities = head.probabilities(values)
         scores = head.outlier(features).tolist() if head.outlier.fitted else [None] * len(features)
-        for (row, _, grey), own, score in zip(self._pending, probabilities, scores, strict=True):
-            _fill_prediction(row, self.target, own, grey)
+        for (row, _, is_gray), own, score in zip(self._pending, probabilities, scores, strict=True):
+            _fill_prediction(row, self.target, own, is_gray)
             row["outlier_score"] = score
-            row["outside_domain"] = True if grey else None if score is None else score > 1
+            row["outside_domain"] = True if is_gray else None if score is None else score > 1
         self._pending.clear()
 
 
 def _fill_prediction(row: Row, target: ClassTarget, probabilities: torch.Tensor, is_gray: bool) -> None:
-    """Label and probabilities; a grey frame is never of a class that is told by its colour."""
+    """Set label and probabilities of a row.
+
+    Color-dependent classes of a gray frame get the probability 0.
+    """
     if is_gray and target.color_dependent:
-        colours = [target.classes.index(name) for name in target.color_dependent]
+        excluded = [target.classes.index(name) for name in target.color_dependent]
         probabilities = probabilities.clone()
-        probabilities[colours] = 0
+        probabilities[excluded] = 0
         probabilities = probabilities / probabilities.sum()
     values = probabilities.tolist()
     best = max(range(len(values)), key=values.__getitem__)
@@ -315,23 +379,26 @@ def _fill_prediction(row: Row, target: ClassTarget, probabilities: torch.Tensor,
 
 
 def _prepare_image(frame: Frame, frame_config: FrameConfig, row: Row) -> np.ndarray:
-    """What the model is shown, ``(y, x, 3)``; what this says of the exposure goes into the row."""
-    picture, lit = frame_config.image(frame)
-    row["dark"] = _fraction(picture >= DARK, lit) < LIGHT
+    """Return the model's image (y, x, 3) and set exposure flags."""
+    image, sky = frame_config.image(frame)
+    row["dark"] = _fraction(image >= DARK, sky) < LIGHT
     full = np.iinfo(frame.pixels.dtype).max if frame.pixels.dtype.kind == "u" else np.inf
-    row["saturated"] = _fraction(frame.pixels >= full, lit) >= MAX_SATURATED_FRACTION
-    return picture
+    row["saturated"] = _fraction(frame.pixels >= full, sky) >= MAX_SATURATED_FRACTION
+    return image
 
 
 def _fraction(condition: np.ndarray, sky_mask: np.ndarray) -> float:
-    """Of the lit pixels, those where some colour of ``(y, x)`` or ``(y, x, colour)`` is true."""
+    """Return the fraction of sky pixels where a condition is true.
+
+    The condition has the shape (y, x) or (y, x, color). In the second case it has to be true in any color.
+    """
     if condition.ndim == 3:
-        # One by one: along an axis of three NumPy takes several times as long.
-        condition = np.logical_or.reduce([condition[..., colour] for colour in range(condition.shape[2])])
+        # NumPy is several times slower when it reduces along an axis of length three.
+        condition = np.logical_or.reduce([condition[..., channel] for channel in range(condition.shape[2])])
     return np.count_nonzero(condition & sky_mask) / np.count_nonzero(sky_mask)
 
 
-# --- what is known about a frame ----------------------------------------------------------------
+# --- metadata -----------------------------------------------------------------------------------
 
 
 def _empty_row(path: str, frame: int, target: ClassTarget, error: str = "") -> Row:
@@ -365,7 +432,10 @@ def _metadata_row(frame: Frame, target: ClassTarget) -> Row:
 
 
 def _flag_clock_jumps(rows: list[Row]) -> None:
-    """Where the clock of a camera jumped back, within one file."""
+    """Set the clock flag of frames after a backward jump.
+
+    Jumps are detected within one file, separately for each camera.
+    """
     cameras: dict[Any, list[Row]] = {}
     for row in rows:
         if row["time"] is not None:
@@ -376,7 +446,7 @@ def _flag_clock_jumps(rows: list[Row]) -> None:
 
 
 def _add_sun_and_moon(rows: list[Row], frame_config: FrameConfig) -> None:
-    """Where sun and moon stand, where the place is known."""
+    """Set solar and lunar elevations of rows with a known place."""
     places: dict[tuple[float, float], list[Row]] = {}
     for row in rows:
         place = row["place"] or frame_config.sites.get(row["station"] or "", frame_config.sites.get(""))

@@ -1,4 +1,7 @@
-"""Figures of keograms and of occurrence, in colours that colour-blind readers tell apart."""
+"""Figures of keograms and occurrence rates.
+
+The colors can be distinguished by color-blind readers.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +24,45 @@ if TYPE_CHECKING:
 __all__ = ["plot_keogram", "plot_occurrence"]
 
 _MAX_COLUMNS = 1600
-"""Of a keogram's figure; frames that share a column are averaged."""
+"""Maximum number of columns in the figure of a keogram; frames in the same column are averaged."""
 
-# Of the palette of Okabe and Ito (2008).
+# Colors from the palette of Okabe and Ito (2008).
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _BLUE = "#0072B2"
 _NO_DATA_COLOR = "#E8E8E8"
 
 
 def class_colors(classes: Sequence[str]) -> dict[str, str]:
-    """A colour for each class, the same in every figure."""
+    """Return a color for each class, the same in every figure.
+
+    Args:
+        classes: Names of the classes.
+
+    Returns:
+        Hexadecimal color by class.
+    """
     if len(classes) <= len(_PALETTE):
         return dict(zip(classes, _PALETTE, strict=False))
     import matplotlib
 
-    colours = matplotlib.colormaps["tab20"].resampled(max(len(classes), 20))
-    return {name: matplotlib.colors.to_hex(colours(place)) for place, name in enumerate(classes)}
+    colormap = matplotlib.colormaps["tab20"].resampled(max(len(classes), 20))
+    return {name: matplotlib.colors.to_hex(colormap(place)) for place, name in enumerate(classes)}
 
 
 # --- keogram ------------------------------------------------------------------------------------
 
 
 def plot_keogram(keogram: Keogram, *, caption: str = "") -> Figure:
-    """The slices over time, below them the likeliest class of each frame, and flags where there are any.
+    """Plot the slices, the most probable classes and the flags over time.
 
-    Where no frame was taken, the figure is pale grey.
+    Times without a frame are pale gray. The panels of classes and flags are omitted if there are none.
+
+    Args:
+        keogram: Keogram to plot.
+        caption: Text below the figure. Default: none.
+
+    Returns:
+        The figure.
     """
     flags = [name for name in FLAGS if any(row.get(name) for row in keogram.rows)]
     panels = [("slices", 4.0)]
@@ -73,21 +90,24 @@ def plot_keogram(keogram: Keogram, *, caption: str = "") -> Figure:
 
 
 class _TimeColumns:
-    """Evenly spaced columns of a figure, and which frames stand in each."""
+    """Evenly spaced time columns of a figure with their frames."""
 
     def __init__(self, times: np.ndarray) -> None:
         seconds = (times - times[0]) / np.timedelta64(1, "s")
         steps = np.diff(seconds)
         self._cadence = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
         self._step = max(self._cadence, seconds[-1] / _MAX_COLUMNS)
-        # To the nearest, so that jitter does not put two frames into one column and none into the next.
+        # Rounded to nearest, so that jitter does not put two frames into one column and none into the next.
         self.column_of_frame = np.rint(seconds / self._step).astype(int)
         self.num_columns = int(self.column_of_frame[-1]) + 1
         self._seconds, self._first = seconds, times[0]
 
     def column_sums(self, values: np.ndarray) -> np.ndarray:
-        """Of what each column holds: ``(frame, …)`` to ``(column, …)``. A column that falls between
-        two frames in a row holds what the one before it has."""
+        """Sum values over the frames of each column.
+
+        The shape changes from (frame, …) to (column, …). A column without a frame, between two frames of
+        normal cadence, gets the value of the earlier one.
+        """
         total = np.zeros((self.num_columns, *values.shape[1:]))
         np.add.at(total, self.column_of_frame, values)
         for column in np.flatnonzero(np.bincount(self.column_of_frame, minlength=self.num_columns) == 0):
@@ -97,7 +117,7 @@ class _TimeColumns:
         return total
 
     def extent(self) -> tuple[float, float]:
-        """Begin of the first and end of the last column, in matplotlib's dates."""
+        """Return start and end of the time axis as matplotlib dates."""
         from matplotlib.dates import date2num
 
         last = self._first + np.timedelta64(int(self.num_columns * self._step * 1e6), "us")
@@ -116,7 +136,7 @@ def _draw_slices(axes: Axes, keogram: Keogram, columns: _TimeColumns) -> None:
     span = (
         f"{first.replace('T', ' ')} to {(last if last[:10] != first[:10] else last[11:]).replace('T', ' ')}"
     )
-    axes.set_title(f"{keogram.camera or 'camera unknown'}, {span} UTC, {len(keogram.times):,} frames")
+    axes.set_title(f"{keogram.camera or 'unknown camera'}, {span} UTC, {len(keogram.times):,} frames")
 
 
 def _draw_classes(axes: Axes, keogram: Keogram, columns: _TimeColumns) -> None:
@@ -125,8 +145,8 @@ def _draw_classes(axes: Axes, keogram: Keogram, columns: _TimeColumns) -> None:
     place = {name: number for number, name in enumerate(keogram.classes)}
     found = np.array([place.get(row.get("label"), -1) for row in keogram.rows])  # type: ignore[arg-type]
     votes = columns.column_sums(found[:, None] == np.arange(len(place)))
-    colours = np.array([to_rgba(colour) for colour in class_colors(keogram.classes).values()])
-    image = colours[votes.argmax(axis=1)]
+    colors = np.array([to_rgba(color) for color in class_colors(keogram.classes).values()])
+    image = colors[votes.argmax(axis=1)]
     image[votes.sum(axis=1) == 0] = 0
     _draw_image(axes, image[None], columns)
     axes.set_yticks([0.5], ["class"])
@@ -161,8 +181,8 @@ def _draw_legend(figure: Figure, keogram: Keogram) -> None:
     from matplotlib.patches import Patch
 
     seen = {row.get("label") for row in keogram.rows}
-    colours = class_colors(keogram.classes)
-    patches = [Patch(color=colour, label=name) for name, colour in colours.items() if name in seen]
+    colors = class_colors(keogram.classes)
+    patches = [Patch(color=color, label=name) for name, color in colors.items() if name in seen]
     if patches:
         figure.legend(handles=patches, loc="outside right upper", fontsize=8, frameon=False)
 
@@ -171,7 +191,17 @@ def _draw_legend(figure: Figure, keogram: Keogram) -> None:
 
 
 def plot_occurrence(occurrence: Occurrence) -> Figure:
-    """A panel for each class: its share in each group with its interval; the last one: the nights."""
+    """Plot the share of each class in each group.
+
+    The figure has one panel for each class, with the intervals of the shares. The last panel shows the number
+    of nights in each group.
+
+    Args:
+        occurrence: Occurrence rates to plot.
+
+    Returns:
+        The figure.
+    """
     panels = len(occurrence.classes) + 1
     columns = min(4, panels)
     rows = -(-panels // columns)
@@ -203,7 +233,7 @@ def _draw_fractions(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str,
     axes.bar(places, [row["share"] for row in rows], color=_BLUE, alpha=0.6)
     known = [(place, row) for place, row in zip(places, rows, strict=True) if row["low"] is not None]
     if known:
-        # The share itself may lie outside of a percentile interval, by a little.
+        # The share itself can be slightly outside of a percentile interval.
         errors = np.array(
             [(max(row["share"] - row["low"], 0), max(row["high"] - row["share"], 0)) for _, row in known]
         ).T
@@ -219,7 +249,10 @@ def _draw_fractions(axes: Axes, occurrence: Occurrence, rows: Sequence[dict[str,
 
 
 def _axis_position(occurrence: Occurrence, group: Any) -> float:
-    """Where a group stands on the axis; with magnetic midnight in the middle."""
+    """Return the position of a group on the axis.
+
+    Magnetic midnight is in the middle.
+    """
     match occurrence.group_by:
         case "station":
             return float(occurrence.groups.index(group))

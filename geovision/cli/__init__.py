@@ -1,7 +1,7 @@
-"""The command line: what a reader of the manual types.
+"""Command line of geovision.
 
-Results go to standard output, everything else to standard error. Nothing slow is imported before a
-command needs it.
+Results are written to standard output, all other text to standard error. Slow imports are deferred
+until a command needs them.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(
     name="geovision",
-    help="A model zoo for the sky, the ice edge and the rain: one name gives a working model.",
-    epilog="Begin with: geovision list, geovision demo, geovision COMMAND --help",
+    help="PyTorch models, datasets, recipes and metrics for clouds, aurora, polar lows, hail and "
+    "precipitation.",
+    epilog="First steps: geovision list, geovision demo, geovision COMMAND --help",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -85,20 +86,23 @@ def _print_version(requested: bool) -> None:
 
 @app.callback()
 def _global_options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code: 0, 1 for a failure, 2 for wrong usage, 130 when
-    interrupted.
+    """Run one command and exit.
+
+    The exit code is 0 for success, 1 for a failure, 2 for wrong usage and 130 after an interruption.
 
     Args:
-        arguments: Without the program's name; None: those of this process.
+        arguments: Command-line arguments without the program name. Default: None, the arguments of this
+            process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
@@ -113,10 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        _leave_closed_pipe()
+        _exit_closed_pipe()
 
 
-def _leave_closed_pipe() -> None:
-    # Whoever read the output has gone (`| head`); the interpreter must not complain on its way out.
+def _exit_closed_pipe() -> None:
+    # The reader of the output has exited (`| head`); Python would print an error when it flushes stdout.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(FAILURE)

@@ -21,32 +21,70 @@ __all__ = [
     "open_validation_data",
 ]
 
-DATA_HELP = "Folder of the data; for your data, one folder per class or a CSV, or grids.toml beside grids."
+DATA_HELP = (
+    "Folder of the data. For your data: one folder per class, a CSV file, or grids with a file grids.toml."
+)
 DATASET_HELP = "Layout of the data, such as ccsn. Default: the layout for your data."
 
 
 def default_layout(task: str) -> str:
-    """Return the name of the dataset that reads a user's own data of a task."""
+    """Return the name of the dataset that reads user data of a task.
+
+    Args:
+        task: Name of a task.
+
+    Returns:
+        ``"folder"`` for classes, otherwise the default dataset of the task.
+    """
     found = registry.find_task(task)
     return "folder" if isinstance(found.target, ClassTarget) else found.dataset
 
 
 def open_training_data(dataset: str, root: Path, split: str | None, task: str) -> GeoDataset:
-    """Open a split for training; by default ``train`` where it is official, else all samples."""
+    """Open a split for training.
+
+    Args:
+        dataset: Name of a dataset.
+        root: Folder of the data.
+        split: Name of a split. None: ``train`` if the dataset has an official one, otherwise all samples.
+        task: Name of a task.
+
+    Returns:
+        Samples of the split.
+    """
     if split is None and "train" in _official_splits(dataset, task):
         split = "train"
     return api.load_dataset(dataset, root, split=split, task=task, synchronous=False)
 
 
 def open_validation_data(dataset: str, root: Path, task: str) -> GeoDataset | None:
-    """Open the official validation split; None where the dataset has none."""
+    """Open the official validation split.
+
+    Args:
+        dataset: Name of a dataset.
+        root: Folder of the data.
+        task: Name of a task.
+
+    Returns:
+        Samples of the split, or None if the dataset has no official validation split.
+    """
     if "val" not in _official_splits(dataset, task):
         return None
     return api.load_dataset(dataset, root, split="val", task=task)
 
 
 def adapted_samples(model: GeoModel, dataset: str | None, root: Path, split: str | None) -> GeoDataset:
-    """Open samples and adapt them to a trained model."""
+    """Open samples and adapt them to a trained model.
+
+    Args:
+        model: Trained model.
+        dataset: Name of a dataset. None: the layout for user data.
+        root: Folder of the data.
+        split: Name of a split. None: all samples.
+
+    Returns:
+        Samples with the inputs and classes of the model.
+    """
     name = dataset or default_layout(model.task.name)
     samples = api.load_dataset(name, root, split=split, task=model.task.name, synchronous=False)
     return samples.adapt_to(model)

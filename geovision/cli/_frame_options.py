@@ -1,4 +1,4 @@
-"""Options of the commands for all-sky frames: how frames are read, and which are selected."""
+"""Options of the commands for all-sky frames: file names, calibration and selection."""
 
 from __future__ import annotations
 
@@ -41,48 +41,53 @@ ESTIMATE, FIND = "estimate", "find"
 
 
 class Channels(enum.StrEnum):
-    """What the channels of a grey frame are declared to be."""
+    """Declared color channels of the frames."""
 
     grey = "grey"
 
 
 PatternOption = Annotated[
     str | None,
-    typer.Option(help="Where file names hold the time, such as '{station}_%Y%m%d_%H%M%S.jpg'."),
+    typer.Option(
+        help="Pattern of the file names, with station and time, such as '{station}_%Y%m%d_%H%M%S.jpg'."
+    ),
 ]
 ChannelsOption = Annotated[
-    Channels | None, typer.Option(help="Declares that grey frames are given to a model of colour pictures.")
+    Channels | None,
+    typer.Option(help="Declaration that frames are gray, for a model of color images."),
 ]
 StretchOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="LOW:HIGH",
-        help="Counts that are black and white; CAMERA=LOW:HIGH or STATION=LOW:HIGH for one of them, "
-        "'estimate' to survey the archive. May be repeated.",
+        help="Counts of black and white. CAMERA=LOW:HIGH or STATION=LOW:HIGH for one camera or station; "
+        "'estimate': derived from the frames. May be repeated.",
     ),
 ]
 CircleOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="X,Y,R",
-        help="The lit disk, pixels; CAMERA=X,Y,R for one, 'find' to survey the archive. May be repeated.",
+        help="Center and radius of the sky disk, in pixels. CAMERA=X,Y,R or STATION=X,Y,R for one camera or "
+        "station; 'find': derived from the frames. May be repeated.",
     ),
 ]
 SiteOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="LAT,LON",
-        help="Degrees north and east, where the files do not say; STATION=LAT,LON for one. May be repeated.",
+        help="Site in degrees north and east, for files that do not contain it. STATION=LAT,LON for one "
+        "station. May be repeated.",
     ),
 ]
 
-StationOption = Annotated[str | None, typer.Option(help="Code of the station. Default: all.")]
+StationOption = Annotated[str | None, typer.Option(help="Code of the station. Default: all stations.")]
 BeginOption = Annotated[
-    str | None, typer.Option("--from", metavar="TIME", help="First time in UTC, such as 2014-03-10T06:00.")
+    str | None, typer.Option("--from", metavar="TIME", help="Begin in UTC, such as 2014-03-10T06:00.")
 ]
-EndOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End in UTC, not included.")]
+EndOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End in UTC, exclusive.")]
 
-PREFIX_HELP = "Path without extension: PREFIX.png and PREFIX.csv are written."
+PREFIX_HELP = "Path of PREFIX.png and PREFIX.csv, without extension."
 """Help text of the option for result files."""
 
 
@@ -93,10 +98,22 @@ def parse_frame_config(
     circle: Sequence[str] | None,
     site: Sequence[str] | None,
 ) -> FrameConfig:
-    """What the options declare, without what is to be found in a survey.
+    """Return the frame configuration that the options declare.
+
+    The values ``estimate`` and ``find`` are skipped here; see `resolve_frame_config`.
+
+    Args:
+        pattern: Pattern of the file names.
+        channels: Declared channels of the frames.
+        stretch: Values of ``--stretch``.
+        circle: Values of ``--circle``.
+        site: Values of ``--site``.
+
+    Returns:
+        Configuration without calibration from the frames.
 
     Raises:
-        OptionError: One that cannot be understood.
+        OptionError: If a value is invalid.
     """
     from geovision.allsky import FrameConfig
     from geovision.readers.allsky import NamePattern
@@ -121,7 +138,21 @@ def resolve_frame_config(
     stretch: Sequence[str] | None,
     circle: Sequence[str] | None,
 ) -> FrameConfig:
-    """The same with what the options leave to a survey: as the table has it, or found now and told."""
+    """Complete a frame configuration with stretches and circles derived from the frames.
+
+    An existing table provides the values with which it was created. Otherwise the frames are read, and
+    the result is printed to standard error.
+
+    Args:
+        frame_config: Configuration declared by the options.
+        source: Files, folders or patterns of the frames.
+        out: Folder of the table.
+        stretch: Values of ``--stretch``; ``estimate`` requests a stretch for each camera.
+        circle: Values of ``--circle``; ``find`` requests a circle for each camera.
+
+    Returns:
+        Complete configuration.
+    """
     wanted = {ESTIMATE: ESTIMATE in (stretch or ()), FIND: FIND in (circle or ())}
     if not any(wanted.values()):
         return frame_config
@@ -132,7 +163,7 @@ def resolve_frame_config(
     table = ArchiveTable(out)
     if table.exists():
         known = Stored.from_dict(table.read_manifest()["reading"])
-        print_status(f"as the table in {out} was begun: {_format_options(known)}")
+        print_status(f"using the options stored in the table {out}: {_format_options(known)}")
         return dataclasses.replace(
             frame_config,
             stretches=known.stretches if wanted[ESTIMATE] else frame_config.stretches,
@@ -140,17 +171,23 @@ def resolve_frame_config(
         )
     found = calibrate_cameras(source, frame_config, stretch=wanted[ESTIMATE], circle=wanted[FIND])
     for camera, number in found.num_frames.items():
-        print_status(f"surveyed {number} frames of {camera or 'a camera without a name'}")
+        print_status(f"calibrated {camera or 'a camera without a name'} from {number} frames")
     complete = found.merge_into(frame_config)
     print_status(_format_options(complete))
     return complete
 
 
 def parse_sites(site: Sequence[str] | None) -> dict[str, tuple[float, float]]:
-    """Latitude and longitude by station, ``""`` for all.
+    """Return latitude and longitude by station.
+
+    Args:
+        site: Values of ``--site``: ``LAT,LON`` or ``STATION=LAT,LON``, in degrees.
+
+    Returns:
+        Latitude and longitude by station code. The key ``""`` applies to all stations.
 
     Raises:
-        OptionError: One that cannot be understood.
+        OptionError: If a value is invalid.
     """
     return _parse_by_camera("--site", "LAT,LON", site or (), _parse_site)
 
@@ -161,19 +198,22 @@ def parse_frame_selection(
     """Return the selection of frames that the options declare.
 
     Args:
-        station: Code of the station. None: all.
-        device: Code of the camera. None: all.
+        station: Code of the station. None: all stations.
+        device: Code of the camera. None: all cameras.
         date: Day in UTC, instead of `begin` and `end`.
-        begin: First time in UTC.
-        end: End in UTC, not included.
+        begin: Begin in UTC.
+        end: End in UTC, exclusive.
+
+    Returns:
+        Selection of frames by station, camera and time.
 
     Raises:
-        OptionError: A time that cannot be read, or times that exclude each other.
+        OptionError: If a time is invalid, or times exclude each other.
     """
     from geovision.allsky._keogram import FrameSelection
 
     if date and (begin or end):
-        raise OptionError("--date is a whole day; leave it out, or --from and --to")
+        raise OptionError("--date is a whole day and excludes --from and --to; pass one or the other")
     if date:
         day = _parse_time("--date", date)
         return FrameSelection(station, device, day, day + datetime.timedelta(days=1))
@@ -181,7 +221,7 @@ def parse_frame_selection(
         _parse_time(option, text) if text else None for option, text in (("--from", begin), ("--to", end))
     )
     if first and last and first >= last:
-        raise OptionError(f"--from {begin} is not before --to {end}")
+        raise OptionError(f"--from {begin} is not before --to {end}; pass an earlier begin")
     return FrameSelection(station, device, first, last)
 
 
@@ -190,7 +230,7 @@ def _parse_time(option: str, text: str) -> datetime.datetime:
         time = datetime.datetime.fromisoformat(text)
     except ValueError as error:
         raise OptionError(
-            f"{option} {text!r} is no time; give it as 2014-03-10 or 2014-03-10T06:00"
+            f"{option} {text!r} is not a time; expected a form such as 2014-03-10 or 2014-03-10T06:00"
         ) from error
     return time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
 
@@ -207,7 +247,7 @@ def _parse_by_camera(
             raise OptionError(f"{option} {text}: {error}") from error
         except (ValueError, TypeError) as error:
             raise OptionError(
-                f"{option} {text!r} is not understood; give {metavar} or NAME={metavar}"
+                f"{option} {text!r} is invalid; expected {metavar} or NAME={metavar}"
             ) from error
     return table
 
@@ -227,7 +267,7 @@ def _parse_circle(text: str) -> Circle:
 def _parse_site(text: str) -> tuple[float, float]:
     latitude, longitude = _parse_numbers(text, ",", (2,))
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 360):
-        raise OptionError("latitudes are -90 to 90, longitudes -180 to 360")
+        raise OptionError("expected a latitude of -90 to 90 and a longitude of -180 to 360")
     return latitude, longitude if longitude <= 180 else longitude - 360
 
 
@@ -239,7 +279,7 @@ def _parse_numbers(text: str, separator: str, count: tuple[int, ...]) -> list[fl
 
 
 def _format_options(frame_config: FrameConfig) -> str:
-    """Stretches and circles as they would be declared."""
+    """Format stretches and circles as command-line options."""
     parts = [
         f"--stretch {f'{camera}=' if camera else ''}{each.low:g}:{each.high:g}"
         + ("" if each.gamma == 1 else f":{each.gamma:g}")
@@ -249,4 +289,4 @@ def _format_options(frame_config: FrameConfig) -> str:
         f"--circle {f'{camera}=' if camera else ''}{each.x:.1f},{each.y:.1f},{each.radius:.1f}"
         for camera, each in frame_config.circles.items()
     ]
-    return " ".join(parts) or "nothing declared"
+    return " ".join(parts) or "no stretch and no circle"

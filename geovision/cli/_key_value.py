@@ -1,4 +1,4 @@
-"""Options of the form NAME=VALUE, and the one for axes that a model leaves open."""
+"""Options of the form NAME=VALUE, including the lengths of free axes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ Value = TypeVar("Value")
 
 AxisOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=LENGTH", help="Of an axis that the model leaves open; may be repeated."),
+    typer.Option(metavar="NAME=LENGTH", help="Length of an axis of variable length. May be repeated."),
 ]
-"""The option that `parse_axis_lengths` reads."""
+"""Option whose values `parse_axis_lengths` parses."""
 
 
 def parse_key_values(
     texts: Iterable[str], option: str, metavar: str, parse: Callable[[str], Value]
 ) -> dict[str, Value]:
-    """Name to value.
+    """Parse texts of the form NAME=VALUE.
 
     Args:
-        option: As it is typed, such as ``"--axis"``.
-        metavar: What was expected, for the message.
-        parse: Raises ValueError where it does not understand a value.
+        texts: Values of an option.
+        option: Name of the option, such as ``"--axis"``, for the error message.
+        metavar: Expected form, for the error message.
+        parse: Parser of one value; raises ValueError if the value is invalid.
+
+    Returns:
+        Parsed values by name.
 
     Raises:
-        OptionError: A text that cannot be understood.
+        OptionError: If a text is invalid.
     """
     found = {}
     for text in texts:
@@ -41,16 +45,22 @@ def parse_key_values(
                 raise ValueError
             found[name.strip()] = parse(value)
         except ValueError as error:
-            why = f" ({error})" if isinstance(error, GeovisionError) else ""
-            raise OptionError(f"{option} {text!r} is not understood{why}; give {metavar}") from None
+            reason = f" ({error})" if isinstance(error, GeovisionError) else ""
+            raise OptionError(f"{option} {text!r} is invalid{reason}; expected {metavar}") from None
     return found
 
 
 def parse_axis_lengths(texts: Iterable[str]) -> dict[str, int]:
-    """Axis to length, 1 or more.
+    """Parse the lengths of axes.
+
+    Args:
+        texts: Values of ``--axis``: ``NAME=LENGTH``.
+
+    Returns:
+        Length of each axis, 1 or more, by name.
 
     Raises:
-        OptionError: One that cannot be understood.
+        OptionError: If a text is invalid.
     """
     return parse_key_values(texts, "--axis", "NAME=LENGTH, such as --axis time=20", _length)
 

@@ -1,4 +1,4 @@
-"""Rows on standard output: a table to read, CSV or JSON lines to compute with."""
+"""Output of rows as a text table, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class TableFormat(enum.StrEnum):
-    """How rows are written."""
+    """Formats of rows."""
 
     table = "table"
     csv = "csv"
@@ -39,10 +39,12 @@ class DocumentFormat(enum.StrEnum):
 
 
 class FileNames:
-    """Names of files to write, each once: files of several folders may be called the same.
+    """Unique names of output files.
+
+    Inputs in several folders may have the same file name.
 
     Args:
-        suffix: Of every name.
+        suffix: Suffix of every name. Default: "".
     """
 
     def __init__(self, suffix: str = "") -> None:
@@ -50,7 +52,14 @@ class FileNames:
         self.taken: set[str] = set()
 
     def unique_name(self, source: str) -> str:
-        """The name for what is made of a file, without an ending."""
+        """Return an unused name for the output of a file, without extension.
+
+        Args:
+            source: Path of the input file.
+
+        Returns:
+            Stem of `source` with the suffix, and a number if the name is in use.
+        """
         stem, number = Path(source).stem, 1
         name = f"{stem}{self.suffix}"
         while name in self.taken:
@@ -61,27 +70,46 @@ class FileNames:
 
 
 def examples_epilog(*lines: str) -> str:
-    """The end of a help text. Empty lines between, or the help would run them into one."""
+    """Return the examples at the end of a help text.
+
+    Args:
+        *lines: Example commands.
+
+    Returns:
+        Lines separated by empty lines; the help would join adjacent lines.
+    """
     return "\n\n".join(["Examples:", *lines])
 
 
 def print_status(message: str) -> None:
-    """One line for the person at the screen."""
+    """Print one line to standard error.
+
+    Args:
+        message: Text of the line.
+    """
     print(f"geovision: {message}", file=sys.stderr, flush=True)
 
 
 def write_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Write one JSON document to standard output.
+
+    Args:
+        value: JSON-serializable value.
+    """
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output_format: TableFormat) -> None:
-    """Write rows as they come; a table waits for the last one, to know how wide its columns are.
+    """Write rows to standard output.
+
+    CSV and JSON lines are written row by row. A table is written after the last row, because the column
+    widths depend on all rows.
 
     Args:
-        rows: Column name to value. JSON lines hold a row as it is, the others only `columns`.
-        columns: In this order.
+        rows: Values by column name. JSON lines contain complete rows, the other formats only `columns`.
+        columns: Names of the columns, in order.
+        output_format: Format of the rows.
     """
     match output_format:
         case TableFormat.jsonl:
@@ -99,9 +127,17 @@ def write_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines in which each column begins at the same place, also with Chinese characters.
+    """Align the columns of a text table.
 
-    >>> columns_of_text([["a", "b"], ["long", "c"]])
+    Chinese characters count as two cells.
+
+    Args:
+        rows: Cells of each row; all rows have the same number of cells.
+
+    Returns:
+        Lines of the table.
+
+    >>> align_columns([["a", "b"], ["long", "c"]])
     ['a     b', 'long  c']
     """
     widths = [max(map(_display_width, column)) for column in zip(*rows, strict=True)]
@@ -118,7 +154,7 @@ def _display_width(text: str) -> int:
 
 
 def _format_value(value: Any) -> str:
-    """For a reader: large numbers in groups of three."""
+    """Format a value for a table, with thousands separators."""
     return f"{value:,}" if isinstance(value, int) else _to_text(value)
 
 

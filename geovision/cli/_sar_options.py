@@ -1,4 +1,4 @@
-"""What several commands ask about radar scenes."""
+"""Options shared by the commands for radar scenes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Quantity", "parse_bands", "parse_db_range"]
 
 
 class Quantity(enum.StrEnum):
-    """What the numbers of a scene are."""
+    """Physical quantities of the values of a scene."""
 
     db = "db"
     power = "power"
@@ -24,19 +24,31 @@ class Quantity(enum.StrEnum):
 
 
 def parse_bands(text: str) -> dict[str, int]:
-    """``cross_pol=2,co_pol=1``: channel to number of the band, from 1.
+    """Parse the band numbers of channels.
+
+    Args:
+        text: Value of ``--bands``, such as ``cross_pol=2,co_pol=1``.
+
+    Returns:
+        Number of the band, from 1, by channel.
 
     Raises:
-        OptionError: It cannot be read.
+        OptionError: If the text is invalid.
     """
     return parse_key_values(text.split(","), "--bands", "CHANNEL=NUMBER,CHANNEL=NUMBER", int)
 
 
 def parse_db_range(text: str) -> Mapping[str, DecibelRange]:
-    """``cross_pol=-36:-14,co_pol=-28:-2``: channel to the decibels of its lowest and highest count.
+    """Parse the decibel ranges of channels.
+
+    Args:
+        text: Value of ``--db-range``, such as ``cross_pol=-36:-14,co_pol=-28:-2``.
+
+    Returns:
+        Backscatter of the lowest and highest count, in dB, by channel.
 
     Raises:
-        OptionError: It cannot be read.
+        OptionError: If the text is invalid.
     """
     from geovision.physics.backscatter import DecibelRange
 

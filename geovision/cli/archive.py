@@ -1,4 +1,4 @@
-"""`geovision archive`: a model over every frame of an archive, as a table that grows with it."""
+"""Command `geovision archive`: predict the frames of an archive and append to a table."""
 
 from __future__ import annotations
 
@@ -31,35 +31,39 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _MAX_FILES_LISTED = 20
-"""So many bad files are named on the screen; the table names all."""
+"""Maximum number of bad files that are printed; the table contains all of them."""
 
 _PROGRESS_INTERVAL = 30.0
-"""Seconds between two lines of progress where nobody sees a bar move."""
+"""Seconds between two progress lines if standard error is not a terminal."""
 
 
 def register(app: typer.Typer) -> None:
+    """Add `archive` to the application."""
     app.command(
         "archive",
         epilog=examples_epilog(
             "geovision archive runs/aurora photos/ --pattern '{station}_%Y%m%d_%H%M%S.jpg' --out winter",
             "geovision archive runs/aurora themis/2014 --out winter --channels grey --stretch estimate "
             "--circle find --site gill=56.38,-94.64",
-            "the same again goes on after an interruption, and takes in what is new",
+            "# The same command continues after an interruption and adds new frames.",
             "geovision archive runs/aurora list.txt --out winter --scheduler tcp://10.0.0.1:8786",
         ),
     )(archive)
 
 
 def archive(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Folders, files, patterns, text files of paths, or fsspec addresses."
+            metavar="INPUT...", help="Folders, files, glob patterns, text files of paths, or fsspec URLs."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the table; one that is there is gone on with.")],
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the table. An existing table is continued.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     pattern: PatternOption = None,
     channels: ChannelsOption = None,
     stretch: StretchOption = None,
@@ -67,15 +71,16 @@ def archive(
     site: SiteOption = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Dask worker processes; 0: none. Default: the number of processors."),
+        typer.Option(min=0, help="Number of Dask worker processes; 0: none. Default: one per CPU."),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="tcp://…", help="A Dask scheduler instead of local processes.")
+        str | None,
+        typer.Option(metavar="tcp://…", help="Address of a Dask scheduler, instead of local processes."),
     ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
-            metavar="AMOUNT", help="That a local process may take, such as 2GiB; no limit if absent."
+            metavar="AMOUNT", help="Memory limit of a local process, such as 2GiB. Default: no limit."
         ),
     ] = None,
     shard_size: Annotated[
@@ -83,38 +88,39 @@ def archive(
     ] = 128,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames a forward pass; what suits the model if absent."),
+        typer.Option(min=1, help="Number of frames per forward pass. Default: chosen by the model."),
     ] = None,
     precision: PrecisionOption = InferencePrecision.auto,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the summary.")
+        TableFormat, typer.Option("--format", help="Format of the summary.")
     ] = TableFormat.table,
 ) -> None:
-    """Answer for every frame of an archive, and write a table of Parquet by station and date.
+    """Predict every frame of an archive and write a Parquet table by station and date.
 
-    Frames that cannot be read are rows without a class; their files are named on standard error, and
-    the exit code is 1. Interrupted, killed or finished, the same command goes on.
+    Unreadable frames become rows without a class. Their files are listed on standard error, and
+    the exit code is 1. After an interruption, a kill or a completed run, the same command
+    continues the table.
     """
     find_entry(model)
-    who = _executor_config(workers, scheduler, memory)
-    reading = parse_frame_config(pattern, channels, stretch, circle, site)
+    executor_config = _executor_config(workers, scheduler, memory)
+    frame_config = parse_frame_config(pattern, channels, stretch, circle, site)
     opened = open_model(model, weights)
-    reading = resolve_frame_config(reading, source, out, stretch, circle)
+    frame_config = resolve_frame_config(frame_config, source, out, stretch, circle)
     try:
         with _progress_display() as progress:
             summary = api.predict_archive(
                 opened,
                 source,
                 out,
-                frame_config=reading,
-                executor_config=who,
+                frame_config=frame_config,
+                executor_config=executor_config,
                 shard_size=shard_size,
                 batch_size=batch_size,
                 precision=precision.value,
                 progress=progress,
             )
     except KeyboardInterrupt:
-        print_status(f"interrupted; what is finished stays in {out}, and the same command goes on")
+        print_status(f"interrupted; {out} contains the finished shards. Run the same command to continue")
         raise
     _print_summary(summary, output_format)
     if summary.unreadable_files or summary.failed_shards:
@@ -128,9 +134,9 @@ def _executor_config(
     from geovision.inference.executor import num_cpus
 
     if scheduler and (num_workers is not None or memory):
-        raise OptionError("--scheduler has workers of its own; leave out --workers and --memory")
+        raise OptionError("--scheduler uses its own workers; omit --workers and --memory")
     if num_workers == 0 and memory:
-        raise OptionError("--memory is of processes apart; with --workers 0 there is none")
+        raise OptionError("--memory limits worker processes, and --workers 0 starts none; omit one of them")
     return ExecutorConfig(num_cpus() if num_workers is None else num_workers, scheduler, memory)
 
 
@@ -139,13 +145,13 @@ def _print_summary(summary: ArchiveSummary, output_format: TableFormat) -> None:
         print_status(reason if path in reason else f"{path}: {reason}")
     if len(summary.unreadable_files) > _MAX_FILES_LISTED:
         print_status(
-            f"and {len(summary.unreadable_files) - _MAX_FILES_LISTED} more; the table has them as rows "
-            "that are unreadable"
+            f"and {len(summary.unreadable_files) - _MAX_FILES_LISTED} more unreadable files; "
+            "the table contains them as unreadable rows"
         )
     for reason in summary.failed_shards.values():
-        print_status(f"given up: {reason}")
+        print_status(f"failed shard: {reason}")
     if summary.failed_shards:
-        print_status("the same command tries again what was given up")
+        print_status("run the same command to retry the failed shards")
     row = {
         "table": str(summary.folder),
         "frames": summary.frames,
@@ -163,7 +169,7 @@ def _print_summary(summary: ArchiveSummary, output_format: TableFormat) -> None:
 
 @contextmanager
 def _progress_display() -> Iterator[Callable[[ArchiveProgress], None]]:
-    """A bar on standard error, or a line now and then where that is no screen."""
+    """Show a progress bar on standard error, or lines if it is not a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -186,19 +192,19 @@ def _progress_display() -> Iterator[Callable[[ArchiveProgress], None]]:
 
 
 def _line_progress() -> Callable[[ArchiveProgress], None]:
-    told = time.monotonic()
+    printed = time.monotonic()
 
     def show(progress: ArchiveProgress) -> None:
-        nonlocal told
-        if time.monotonic() - told >= _PROGRESS_INTERVAL:
-            told = time.monotonic()
+        nonlocal printed
+        if time.monotonic() - printed >= _PROGRESS_INTERVAL:
+            printed = time.monotonic()
             print_status(_format_progress(progress))
 
     return show
 
 
 def _format_progress(progress: ArchiveProgress) -> str:
-    """``1,200 of 5,000 files, 310 frames/s, 0:04:12 left``."""
+    """Format progress as ``1,200 of 5,000 files, 310 frames/s, 0:04:12 left``."""
     parts = [f"{progress.files:,} of {progress.total_files:,} files"]
     if progress.new_frames:
         parts.append(f"{progress.frames_per_second:,.0f} frames/s")
@@ -206,7 +212,7 @@ def _format_progress(progress: ArchiveProgress) -> str:
     if left is not None:
         parts.append(f"{_format_duration(left)} left")
     if progress.failed_shards:
-        parts.append(f"{progress.failed_shards} shards given up")
+        parts.append(f"{progress.failed_shards} shards failed")
     return ", ".join(parts)
 
 

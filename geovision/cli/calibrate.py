@@ -1,4 +1,4 @@
-"""`geovision calibrate`: fit the probabilities of a model to a dataset."""
+"""Command `geovision calibrate`: fit the probabilities of a model to a dataset."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = ["calibrate_and_save", "register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `calibrate` to the application."""
     app.command(
         "calibrate",
         epilog=examples_epilog(
@@ -30,19 +31,26 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A folder with a trained model, or a name with weights.")],
-    data: Annotated[Path, typer.Option(help="Folder of data that were neither trained on nor are scored.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder of calibration data, separate from training and test data.")
+    ],
     dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to fit to, such as val; everything if absent.")
+        str | None, typer.Option(help="Split used for calibration, such as val. Default: all samples.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the model; its own if absent.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder of the model. Default: the folder of the input model.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of samples per forward pass.")] = 32,
 ) -> None:
-    """Calibrate the probabilities of a class or mask model, and save it.
+    """Calibrate the probabilities of a class or mask model and save the model.
 
-    Prints the folder of the model.
+    The folder of the model is printed.
     """
     folder = out or model_folder(model)
     opened = open_model(model, weights)
@@ -52,8 +60,15 @@ def calibrate(
 
 
 def calibrate_and_save(model: GeoModel, samples: GeoDataset, folder: Path, batch_size: int = 32) -> None:
-    """Calibrate a model, report the result on stderr and save the model."""
+    """Calibrate a model, print the fitted values to standard error and save the model.
+
+    Args:
+        model: Trained model; changed in place.
+        samples: Calibration data.
+        folder: Output folder of the model.
+        batch_size: Number of samples per forward pass. Default: 32.
+    """
     found = api.calibrate(model, samples, batch_size=batch_size)
     values = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
-    print_status(f"probabilities fitted to {len(samples)} samples: {values}")
+    print_status(f"calibrated on {len(samples)} samples: {values}")
     model.save(folder, card=model.card if model.weight else "")

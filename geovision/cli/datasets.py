@@ -1,4 +1,4 @@
-"""`geovision audit` and `geovision download`: public data sets, looked at and fetched."""
+"""Commands `geovision audit` and `geovision download` for datasets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from geovision.cli._output import DocumentFormat, examples_epilog, print_status,
 
 __all__ = ["register"]
 
-_DATASET = "A data set's name, such as ccsn; a wrong one gets the list."
+_DATASET = "Name of a dataset, such as ccsn. An unknown name prints the list."
 
 
 def register(app: typer.Typer) -> None:
+    """Add `audit` and `download` to the application."""
     app.command(
         "audit",
         epilog=examples_epilog(
@@ -29,20 +30,20 @@ def register(app: typer.Typer) -> None:
         "download",
         epilog=examples_epilog(
             "geovision download ccsn CCSN_v2",
-            "the same again goes on where an interrupted one stopped",
+            "# The same command continues an interrupted download.",
         ),
     )(download)
 
 
 def audit(
     dataset: Annotated[str, typer.Argument(help=_DATASET)],
-    root: Annotated[Path, typer.Argument(help="Folder of its files.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder of the report and its figures.")] = None,
     output_format: Annotated[
-        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+        DocumentFormat, typer.Option("--format", help="Format of the printed report.")
     ] = DocumentFormat.table,
 ) -> None:
-    """Look at a data set for what misleads: duplicates, conflicting labels, files that cannot be read."""
+    """Check a dataset for duplicates, conflicting labels and unreadable files."""
     samples = api.load_dataset(dataset, root)
     from geovision.datasets.audit import audit as examine
 
@@ -53,21 +54,21 @@ def audit(
     else:
         print(report.to_text(), end="")
     if out:
-        print_status(f"the report with its figures is in {out}")
+        print_status(f"wrote the report and its figures to {out}")
 
 
 def download(
     dataset: Annotated[str, typer.Argument(help=_DATASET)],
-    root: Annotated[Path, typer.Argument(help="Folder to put its files in.")],
+    root: Annotated[Path, typer.Argument(help="Output folder.")],
     server: Annotated[
-        str | None, typer.Option(help="Address of a mirror with the same paths, instead of its own.")
+        str | None, typer.Option(help="URL of a mirror with the same paths. Default: the original server.")
     ] = None,
 ) -> None:
-    """Fetch a public data set, with checksums; an interrupted download goes on where it stopped.
+    """Download a public dataset and verify its checksums.
 
-    Prints the folder.
+    The same command continues an interrupted download. The folder is printed.
     """
-    registry.dataset_reference(dataset)  # a wrong name fails before anything slow is imported
+    registry.dataset_reference(dataset)  # an unknown name raises before slow imports
     from geovision.hub.download import download as fetch
 
     with _download_progress() as progress:
@@ -77,7 +78,7 @@ def download(
 
 @contextmanager
 def _download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """One progress bar a file on standard error."""
+    """Show one progress bar per file on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 

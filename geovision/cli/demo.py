@@ -1,4 +1,4 @@
-"""`geovision demo`: every task of the registry, from generated files to a page of results."""
+"""Command `geovision demo`: run every task on generated data and write one HTML page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `demo` to the application."""
     app.command(
         "demo",
         epilog=examples_epilog(
@@ -24,17 +25,18 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Output folder of the page.")] = Path("demo"),
     photos: Annotated[
-        Path | None, typer.Option(help="A folder of your own photos, answered by the shipped weights.")
+        Path | None, typer.Option(help="Folder of your photos, predicted with the shipped weights.")
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option("--tasks", "--task", help="This task alone; may be repeated.")
+        list[str] | None,
+        typer.Option("--tasks", "--task", help="Name of a task; may be repeated. Default: all tasks."),
     ] = None,
 ) -> None:
-    """Show every task at work: generated data, a short training, a score, answers, on one local page.
+    """Demonstrate every task on generated data: training, scores and predictions on one HTML page.
 
-    Prints the path of the page.
+    The training is short. The path of the page is printed.
     """
     from geovision.demo import run_demo
 

@@ -1,4 +1,4 @@
-"""`geovision distill`: a small model of fields, taught by a large one."""
+"""Command `geovision distill`: train a small field model with a large one as teacher."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `distill` to the application."""
     app.command(
         "distill",
         epilog=examples_epilog(
@@ -27,40 +28,60 @@ def register(app: typer.Typer) -> None:
 
 
 def distill(
-    teacher: Annotated[str, typer.Argument(help="A folder with a trained model, or a name with weights.")],
-    student: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    teacher: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    student: Annotated[str, typer.Argument(help="Name of a model, as printed by `geovision list`.")],
     data: Annotated[Path, typer.Option(help="Folder of the data.")],
     dataset: Annotated[
-        str | None, typer.Option(help="Whose layout the data has, such as iberia; your own if absent.")
+        str | None,
+        typer.Option(help="Layout of the data, such as iberia. Default: the layout for your data."),
     ] = None,
     alpha: Annotated[
-        float, typer.Option(min=0, help="Weight of the loss against the teacher, 0 to below 1.")
+        float, typer.Option(min=0, help="Weight of the loss against the teacher, from 0 to below 1.")
     ] = 0.5,
     feature_weight: Annotated[
-        float, typer.Option(min=0, help="Of where the last maps are at work, against the teacher's.")
+        float,
+        typer.Option(
+            min=0, help="Weight of the attention loss between the last feature maps of student and teacher."
+        ),
     ] = 0.0,
-    split: Annotated[str | None, typer.Option(help="Split to train on; `train` where there is one.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Training split. Default: `train` if official, else all samples.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the trained model; runs/STUDENT-distilled if absent.")
+        Path | None,
+        typer.Option(help="Output folder of the trained model. Default: runs/STUDENT-distilled."),
     ] = None,
     factor: Annotated[
-        int | None, typer.Option(min=1, help="How many times finer the student makes its grid.")
+        int | None,
+        typer.Option(min=1, help="Refinement factor of the student: ratio of input to output grid spacing."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="In all, instead of the recipe's.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="By name; the student's own if absent.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Total number of epochs. Default: those of the recipe.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a recipe. Default: the recipe of the student.")
+    ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(min=0, max=0.9, help="Fraction held back to watch, whole groups; 0.1 if absent."),
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Fraction of samples for validation, in whole groups. Default: the official validation "
+            "split, or 0.1.",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    precision: Annotated[TrainingPrecision, typer.Option(help="Arithmetic.")] = TrainingPrecision.recipe,
+    seed: Annotated[int | None, typer.Option(help="Random seed. Default: the seed of the recipe.")] = None,
+    precision: Annotated[
+        TrainingPrecision, typer.Option(help="Floating-point precision of the training.")
+    ] = TrainingPrecision.recipe,
 ) -> None:
-    """Train a small model of fields on the truth and on what a large one says of the same samples.
+    """Train a small field model on the targets and on the predictions of a large model.
 
-    Writes checkpoints, logs and the trained model to --out, and prints where the model is.
+    Checkpoints, logs and the trained model are written to --out. The path of the model is
+    printed.
     """
     spec = registry.find_model(student)
     dataset = dataset or default_layout(spec.task)
@@ -70,12 +91,12 @@ def distill(
     chosen = select_recipe(
         spec, recipe or "default", epochs=epochs, seed=seed, precision=precision.recipe_override
     )
-    taught_by = open_model(teacher, None)
-    samples = open_training_data(dataset, data, split, spec.task).adapt_to(taught_by)
+    teacher_model = open_model(teacher, None)
+    samples = open_training_data(dataset, data, split, spec.task).adapt_to(teacher_model)
     opened, samples = create_for(
         student,
         samples,
-        predictors=taught_by.config.predictors,
+        predictors=teacher_model.config.predictors,
         model_args={"factor": factor} if factor else None,
     )
     samples, held_back = hold_back(
@@ -87,11 +108,11 @@ def distill(
     )
     folder = out or Path("runs") / f"{opened.spec.name}-distilled"
     print_status(
-        f"{taught_by.spec.name} teaches {opened.spec.name} on {len(samples)} samples, {chosen.epochs} "
-        f"epochs, into {folder}"
+        f"distilling {teacher_model.spec.name} into {opened.spec.name}: {len(samples)} samples, "
+        f"{chosen.epochs} epochs, output {folder}"
     )
     api.distill(
-        taught_by,
+        teacher_model,
         opened,
         samples,
         alpha=alpha,

@@ -1,4 +1,4 @@
-"""`geovision doctor`: is this installation whole, and if not, what mends it. One line a finding."""
+"""Command `geovision doctor`: check the installation and print one line per check."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, resources, util
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from geovision import _atomic_io, registry
 from geovision.cli._output import examples_epilog, print_status
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 __all__ = [
     "CheckResult",
@@ -33,7 +36,7 @@ __all__ = [
 
 Status = Literal["ok", "warn", "fail"]
 
-# Distributions whose module has another name.
+# Modules of distributions with a different name.
 _MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "python-multipart": "python_multipart"}
 _GROUPS_FOR_DEVELOPERS = {"all", "dev", "docs", "test"}
 
@@ -66,7 +69,13 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line: how it stands, what was looked at, what was seen and what to do."""
+    """Result of one check.
+
+    Attributes:
+        status: ``"ok"``, ``"warn"`` or ``"fail"``.
+        subject: Object of the check.
+        message: Observation, and the remedy if there is a problem.
+    """
 
     status: Status
     subject: str
@@ -75,7 +84,12 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Whether a module could be imported in a process of its own; `error` is empty if so."""
+    """Result of importing one module in a separate process.
+
+    Attributes:
+        module: Name of the module.
+        error: Error message; empty if the import succeeded.
+    """
 
     module: str
     error: str
@@ -83,7 +97,13 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class RequirementSpec:
-    """One line of the package's own requirements."""
+    """Requirement of the package.
+
+    Attributes:
+        distribution: Name of the distribution.
+        min_version: Version specifier, such as ``">=2.4"``.
+        extra: Name of the extra; empty for a core requirement.
+    """
 
     distribution: str
     min_version: str
@@ -94,10 +114,12 @@ class RequirementSpec:
 
     @property
     def module(self) -> str:
+        """Name of the importable module."""
         return _MODULES.get(self.distribution, self.distribution.replace("-", "_"))
 
     @property
     def installed(self) -> str | None:
+        """Installed version, or None."""
         try:
             return metadata.version(self.distribution)
         except metadata.PackageNotFoundError:
@@ -105,29 +127,33 @@ class RequirementSpec:
 
 
 def register(app: typer.Typer) -> None:
+    """Add `doctor` to the application."""
     app.command("doctor", epilog=examples_epilog("geovision doctor", "geovision doctor || echo broken"))(
         doctor
     )
 
 
 def doctor() -> None:
-    """Check this installation: one line a finding, with what to do. Exit code 1 if something is broken."""
+    """Check the installation and print one line per check, with remedies.
+
+    The exit code is 1 if a check fails.
+    """
     broken = False
-    for finding in _run_checks():
-        broken |= finding.status == "fail"
-        print(f"{finding.status:4}  {finding.subject:27}  {finding.message}", flush=True)
+    for result in _run_checks():
+        broken |= result.status == "fail"
+        print(f"{result.status:4}  {result.subject:27}  {result.message}", flush=True)
     if broken:
         raise typer.Exit(1)
 
 
 def _run_checks() -> Iterator[CheckResult]:
     needed = list(_read_requirements())
-    # Torch first: what builds upon it fails as it does, and the first to fail is explained.
+    # Torch first: packages that import it fail with the same error, and only the first failure is explained.
     core = sorted(
         (each for each in needed if not each.extra), key=lambda each: "torch" not in each.distribution[:5]
     )
     yield _check_python()
-    print_status("importing the core packages, each once; this takes some seconds")
+    print_status("importing the core packages; this takes some seconds")
     imported = import_modules([each.module for each in core])
     yield from check_core(core, imported)
     yield from check_extras([each for each in needed if each.extra])
@@ -147,7 +173,9 @@ def _check_python() -> CheckResult:
     version = ".".join(map(str, sys.version_info[:3]))
     bound = metadata.metadata("geovision")["Requires-Python"]
     if not SpecifierSet(bound).contains(version):
-        return CheckResult("fail", "python", f"{version}; geovision needs {bound}: make the environment anew")
+        return CheckResult(
+            "fail", "python", f"{version}; geovision requires {bound}: create a new environment"
+        )
     return CheckResult("ok", "python", f"{version} at {sys.executable}")
 
 
@@ -163,8 +191,8 @@ def _read_requirements() -> Iterator[RequirementSpec]:
                 yield RequirementSpec(requirement.name, str(requirement.specifier), extra)
 
 
-def _extras_of(requirement) -> list[str]:
-    """The extras that bring a requirement; one empty name for those that always come."""
+def _extras_of(requirement: Requirement) -> list[str]:
+    """Return the extras that include a requirement; one empty name for core requirements."""
     if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
         return [""]
     known = metadata.metadata("geovision").get_all("Provides-Extra") or []
@@ -172,30 +200,45 @@ def _extras_of(requirement) -> list[str]:
 
 
 def import_modules(modules: Iterable[str]) -> list[ImportResult]:
-    """Import modules one after the other in another process, which may die of one of them.
+    """Import modules one after the other in a separate process.
 
-    What brought the process down is named, and the rest is tried in the next one.
+    If an import crashes the process, the result names that module, and the remaining modules are imported
+    in a new process.
+
+    Args:
+        modules: Names of the modules.
+
+    Returns:
+        One result per module, in order.
     """
     remaining, found = list(modules), []
     while remaining:
         process = _python_process(_IMPORTER, *remaining)
-        told = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('["')]
-        found += [ImportResult(module, error) for module, error in told]
-        remaining = remaining[len(told) :]
+        reported = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('["')]
+        found += [ImportResult(module, error) for module, error in reported]
+        remaining = remaining[len(reported) :]
         if remaining:
-            died = f"the interpreter died importing it (exit code {process.returncode})"
-            found.append(ImportResult(remaining.pop(0), died))
+            crash = f"the import crashed the interpreter (exit code {process.returncode})"
+            found.append(ImportResult(remaining.pop(0), crash))
     return found
 
 
 def _python_process(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in this very environment, without the current folder on its path."""
+    """Run a program in this environment, without the current folder on its path."""
     command = [sys.executable, "-P", "-W", "ignore", "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def check_core(core: Iterable[RequirementSpec], imported: Iterable[ImportResult]) -> Iterator[CheckResult]:
-    """One finding for each core package: present, new enough, and importable."""
+    """Check that each core package is installed, recent enough and importable.
+
+    Args:
+        core: Core requirements.
+        imported: Results of importing their modules.
+
+    Yields:
+        One result per package.
+    """
     errors = {each.module: each.error for each in imported}
     first: dict[str, str] = {}
     for each in core:
@@ -209,7 +252,7 @@ def check_core(core: Iterable[RequirementSpec], imported: Iterable[ImportResult]
             )
             yield CheckResult("fail", name, f"{version}; {reason}")
         elif _is_older(version, each.min_version):
-            yield CheckResult("fail", name, f"{version}; needs {each.min_version}: pip install -U {each}")
+            yield CheckResult("fail", name, f"{version}; requires {each.min_version}: pip install -U {each}")
         else:
             yield CheckResult("ok", name, version)
 
@@ -225,22 +268,30 @@ def _format_import_error(needed: RequirementSpec, error: str) -> str:
         return f"cannot be imported ({error}): pip install --force-reinstall {needed}"
     torch, torchvision = (RequirementSpec(name, "").installed for name in ("torch", "torchvision"))
     return (
-        f"cannot be imported ({error}): torch {torch} and torchvision {torchvision} are builds that do "
-        "not belong together, such as a CPU torch beside the ordinary torchvision. Take both from one "
-        f"place: pip install --force-reinstall torch torchvision --index-url {_wheel_index(torch or '')}"
+        f"cannot be imported ({error}): torch {torch} and torchvision {torchvision} are incompatible builds, "
+        "such as a CPU build of torch with the default build of torchvision. Install both from one index: "
+        f"pip install --force-reinstall torch torchvision --index-url {_wheel_index(torch or '')}"
     )
 
 
 def _wheel_index(torch: str) -> str:
-    """Where both wheels are built the same way; a local folder of wheels may be what mixed them."""
+    """Return the URL of a wheel index with matching builds.
+
+    A local folder of wheels may contain mixed builds, so the index is always named.
+    """
     return "https://download.pytorch.org/whl/cpu" if torch.endswith("+cpu") else "https://pypi.org/simple"
 
 
 def check_extras(needed: Iterable[RequirementSpec]) -> Iterator[CheckResult]:
-    """One finding for each extra: whole, or which libraries it lacks and how to get them.
+    """Check that the libraries of each extra are installed and recent enough.
 
-    Presence and version only: some of these libraries take long to import, and not all of them
-    can live in one process.
+    Libraries are not imported: some are slow to import, and some cannot be imported in one process.
+
+    Args:
+        needed: Requirements of extras.
+
+    Yields:
+        One result per extra, with the missing or outdated libraries and the install command.
     """
     groups: dict[str, list[RequirementSpec]] = {}
     for each in needed:
@@ -253,15 +304,15 @@ def check_extras(needed: Iterable[RequirementSpec]) -> Iterator[CheckResult]:
             if each not in lacking and _is_older(each.installed or "", each.min_version)
         ]
         names = ", ".join(f"{each.distribution} {each.installed}" for each in members if each not in lacking)
-        mend = f'pip install -U "geovision[{extra}]"'
+        command = f'pip install -U "geovision[{extra}]"'
         if lacking:
             missing = ", ".join(each.distribution for each in lacking)
-            yield CheckResult("warn", f"extra [{extra}]", f"lacks {missing}; only where wanted: {mend}")
+            yield CheckResult("warn", f"extra [{extra}]", f"missing {missing}; if needed: {command}")
         elif old:
-            behind = ", ".join(
-                f"{each.distribution} {each.installed} (needs {each.min_version})" for each in old
+            outdated = ", ".join(
+                f"{each.distribution} {each.installed} (requires {each.min_version})" for each in old
             )
-            yield CheckResult("warn", f"extra [{extra}]", f"too old: {behind}: {mend}")
+            yield CheckResult("warn", f"extra [{extra}]", f"too old: {outdated}: {command}")
         else:
             yield CheckResult("ok", f"extra [{extra}]", names)
 
@@ -273,29 +324,38 @@ def _check_processor() -> Iterator[CheckResult]:
     process = _python_process(_TORCH_PROBE)
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
-        yield CheckResult(
-            "fail", "processor", f"torch imports but does not answer ({reason}); reinstall torch"
-        )
+        yield CheckResult("fail", "processor", f"torch can be imported but fails ({reason}); reinstall torch")
         return
-    seen = json.loads(process.stdout)
-    yield check_threads(seen["threads"], seen["cores"], openmp=seen["openmp"])
-    bfloat16 = "with AMX" if seen["amx"] else "yes" if seen["bf16"] else "no, so float32 is used"
-    int8 = "with VNNI" if seen["int8"] else "no"
-    arithmetic = f"bfloat16 saves time: {bfloat16}; --precision int8: {int8}"
-    yield CheckResult("ok", "processor", f"{seen['instructions']}; {arithmetic}")
-    yield CheckResult(
-        "ok", "graphics processor", ", ".join(seen["cuda"]) or "none; the processor does it all"
-    )
+    probe = json.loads(process.stdout)
+    yield check_threads(probe["threads"], probe["cores"], openmp=probe["openmp"])
+    bfloat16 = "with AMX" if probe["amx"] else "yes" if probe["bf16"] else "no, float32 is used"
+    int8 = "with VNNI" if probe["int8"] else "no"
+    precisions = f"fast bfloat16: {bfloat16}; fast int8: {int8}"
+    yield CheckResult("ok", "processor", f"{probe['instructions']}; {precisions}")
+    yield CheckResult("ok", "graphics processor", ", ".join(probe["cuda"]) or "none; the CPU is used")
 
 
 def check_threads(threads: int, cores: int, *, openmp: bool) -> CheckResult:
-    """Whether torch may use all cores."""
+    """Check that torch may use all cores.
+
+    Args:
+        threads: Number of threads of torch.
+        cores: Number of available CPU cores.
+        openmp: Whether torch was built with OpenMP.
+
+    Returns:
+        A warning without OpenMP, or if ``OMP_NUM_THREADS`` limits the threads.
+    """
     text = f"torch uses {threads} of {cores} cores"
     if not openmp:
-        return CheckResult("warn", "threads", f"{text}, without OpenMP; the ordinary wheel of torch has it")
+        return CheckResult(
+            "warn", "threads", f"{text}, without OpenMP; the default wheel of torch includes it"
+        )
     limit = os.environ.get("OMP_NUM_THREADS")
     if threads < cores and limit:
-        return CheckResult("warn", "threads", f"{text}, as OMP_NUM_THREADS={limit} says; unset it to use all")
+        return CheckResult(
+            "warn", "threads", f"{text}, because OMP_NUM_THREADS={limit}; unset it to use all cores"
+        )
     return CheckResult("ok", "threads", text)
 
 
@@ -303,7 +363,7 @@ def check_threads(threads: int, cores: int, *, openmp: bool) -> CheckResult:
 
 
 def _check_shipped_weights() -> Iterator[CheckResult]:
-    """Whether the weights inside the package are those that their configuration describes."""
+    """Check the digests of the weights inside the package."""
     root = Path(str(resources.files("geovision"))) / "weights"
     for spec in registry.models().values():
         for weight in spec.weights:
@@ -313,7 +373,15 @@ def _check_shipped_weights() -> Iterator[CheckResult]:
 
 
 def check_weights(name: str, folder: Path) -> CheckResult:
-    """Whether a saved model is the one that its configuration describes."""
+    """Check that a saved model has the digest of its configuration.
+
+    Args:
+        name: Name of the weights, for the result.
+        folder: Folder of the saved model.
+
+    Returns:
+        A failure if a file is unreadable or the SHA-256 digest differs.
+    """
     again = "pip install --force-reinstall --no-deps geovision"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -322,13 +390,17 @@ def check_weights(name: str, folder: Path) -> CheckResult:
         return CheckResult("fail", f"weights {name}", f"{folder} cannot be read ({error}): {again}")
     if digest != config.get("sha256"):
         return CheckResult(
-            "fail", f"weights {name}", f"{folder}: not the file that was shipped (sha256): {again}"
+            "fail", f"weights {name}", f"{folder}: differs from the shipped file (sha256): {again}"
         )
-    return CheckResult("ok", f"weights {name}", f"whole, in {folder}")
+    return CheckResult("ok", f"weights {name}", f"verified, in {folder}")
 
 
 def check_cache() -> CheckResult:
-    """Whether downloaded weights can be kept."""
+    """Check that the cache of downloaded weights is writable.
+
+    Returns:
+        A warning if the cache folder cannot be written.
+    """
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     existing = next(place for place in (folder, *folder.parents) if place.exists())
@@ -336,16 +408,20 @@ def check_cache() -> CheckResult:
         return CheckResult(
             "warn",
             "cache",
-            f"{folder} cannot be written; set HF_HOME to a folder that can, or weights are never downloaded",
+            f"{folder} is not writable, so weights cannot be downloaded; set HF_HOME to a writable folder",
         )
     return CheckResult("ok", "cache", f"{folder}")
 
 
 def check_network() -> CheckResult:
-    """Whether downloads are switched off."""
+    """Report whether environment variables disable downloads.
+
+    Returns:
+        The variables that disable downloads, if any.
+    """
     offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
     if offline:
         return CheckResult(
-            "ok", "network", f"{' and '.join(offline)} set: nothing is fetched, the cache serves"
+            "ok", "network", f"{' and '.join(offline)} set: downloads are disabled, the cache is used"
         )
-    return CheckResult("ok", "network", "used only where a command asks for a download")
+    return CheckResult("ok", "network", "used only by commands that download")

@@ -1,4 +1,4 @@
-"""`geovision evaluate`: score a model on a dataset."""
+"""Command `geovision evaluate`: score a model on a dataset."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `evaluate` to the application."""
     app.command(
         "evaluate",
         epilog=examples_epilog(
@@ -26,30 +27,36 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
-    split: Annotated[str | None, typer.Option(help="Split to score; everything if absent.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report with its figures.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to score. Default: all samples.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder of the report and its figures.")] = None,
     n_bootstrap: Annotated[
-        int, typer.Option(min=0, help="Number of bootstrap resamples of the intervals; 0: no intervals.")
+        int, typer.Option(min=0, help="Number of bootstrap resamples; 0: no intervals.")
     ] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
-    seed: Annotated[int, typer.Option(help="Of the resampling, and of members.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of samples per forward pass.")] = 32,
+    seed: Annotated[int, typer.Option(help="Random seed of resamples and ensemble members.")] = 0,
     members: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Of an ensemble of fields, drawn from the head's distribution or with the dropout left on. "
-            "If absent, what the model has of itself; 0: none.",
+            help="Number of ensemble members of a field, sampled from the predicted distribution or by MC "
+            "dropout; 0: none. Default: the members of the model, or 20 samples of its distribution.",
         ),
     ] = None,
     output_format: Annotated[
-        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+        DocumentFormat, typer.Option("--format", help="Format of the printed report.")
     ] = DocumentFormat.table,
 ) -> None:
-    """Score a model on a data set by the metrics of its task, with bootstrap intervals over groups."""
+    """Score a model on a dataset with the metrics of its task.
+
+    Bootstrap intervals resample groups of samples, such as nights or storm days.
+    """
     opened = open_model(model, weights)
     samples = adapted_samples(opened, dataset, data, split)
     report = api.evaluate(
@@ -66,4 +73,4 @@ def evaluate(
     else:
         print(report.text())
     if out:
-        print_status(f"the report with its figures is in {report.save(out)}")
+        print_status(f"wrote the report and its figures to {report.save(out)}")

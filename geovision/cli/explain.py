@@ -1,4 +1,4 @@
-"""`geovision explain`: what in one's own files speaks for an answer."""
+"""Command `geovision explain`: compute attribution maps of predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["register"]
 
 
 class Method(enum.StrEnum):
-    """Ways to explain an answer."""
+    """Attribution methods."""
 
     gradcam = "gradcam"
     layercam = "layercam"
@@ -33,6 +33,7 @@ _ERROR = "completeness_error"
 
 
 def register(app: typer.Typer) -> None:
+    """Add `explain` to the application."""
     app.command(
         "explain",
         epilog=examples_epilog(
@@ -46,50 +47,66 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.", metavar="INPUT...")],
     method: Annotated[
         Method,
         typer.Option(
-            help="gradcam, layercam: where a layer's maps speak for the class. "
-            "integrated-gradients: what each value contributes. "
-            "deeplift: what each channel of a layer contributes. "
-            "occlusion: what is lost without each patch."
+            help="Attribution method. gradcam, layercam: class-activation map of a layer. "
+            "integrated-gradients: contribution of each input value. "
+            "deeplift: contribution of each channel of a layer. "
+            "occlusion: change of the score without each patch."
         ),
     ] = Method.gradcam,
-    out: Annotated[Path, typer.Option(help="Folder for a picture and an archive of arrays a file.")] = Path(
-        "explanations"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Output folder; one figure and one array archive per input.")
+    ] = Path("explanations"),
     target: Annotated[
-        str | None, typer.Option(help="Class to explain; the one looked for, or the likeliest, if absent.")
+        str | None,
+        typer.Option(
+            help="Class to explain. Default: the positive class if the task has one, otherwise the most "
+            "probable class."
+        ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Of gradcam, layercam and deeplift; a wrong name gets the list.")
+        str | None,
+        typer.Option(help="Layer of gradcam, layercam or deeplift. An unknown name prints the list."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of integrated gradients; 200 to 800 if absent.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of steps of integrated gradients. Default: 200 to 800.")
+    ] = None,
     window: Annotated[
-        int | None, typer.Option(help="Cells a side of occlusion's patch; an eighth of the input if absent.")
+        int | None,
+        typer.Option(help="Side of the occlusion patch, in cells. Default: an eighth of the input."),
     ] = None,
     stride: Annotated[
-        int | None, typer.Option(help="Cells from one patch to the next; half a window if absent.")
+        int | None, typer.Option(help="Distance between patches, in cells. Default: half the patch side.")
     ] = None,
     orientations: Annotated[
-        int, typer.Option(help="Averaged: 1 as it is, 2 also mirrored, 8 also turned by quarters.")
+        int,
+        typer.Option(
+            help="Number of averaged orientations. 1: original; 2: also mirrored; 8: also rotated by "
+            "multiples of 90 degrees."
+        ),
     ] = 1,
-    batch_size: Annotated[int, typer.Option(help="Changed inputs a forward pass.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Number of modified inputs per forward pass.")] = 8,
     group_by: Annotated[
-        str | None, typer.Option(help="Attribute of the files that groups their means, such as terrain.")
+        str | None, typer.Option(help="File attribute that groups the means, such as terrain.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the rows.")
+        TableFormat, typer.Option("--format", help="Format of the output.")
     ] = TableFormat.table,
 ) -> None:
-    """Show what in photos or other files speaks for an answer: a picture with a map, and the arrays.
+    """Explain predictions with attribution maps, written as figures and arrays.
 
-    The map lies where the network looked. A file that cannot be read is named on standard error, the
-    others are explained, and the exit code is 1. Of several files whose contributions add up,
-    means.METHOD.csv and .png have what each channel adds on the mean, and what is lost without each source.
+    The map is aligned with the input of the network. Unreadable files are listed on standard
+    error, the others are explained, and the exit code is 1. For several inputs and a method with
+    additive contributions, means.METHOD.csv and .png contain the mean contribution of each
+    channel and the loss without each source.
     """
     from geovision.attribution import (
         COMPLETE_METHODS,
@@ -104,7 +121,7 @@ def explain(
     settings = AttributionConfig(method.value, layer, steps, window, stride, batch_size, orientations)
     opened = open_model(model, weights)
     validate_explanation(opened, target=target, config=settings)
-    names, unreadable, tally = FileNames(f".{method.value}"), [], AttributionSummary()
+    names, unreadable, summary = FileNames(f".{method.value}"), [], AttributionSummary()
 
     def rows() -> Iterator[dict[str, Any]]:
         from geovision.errors import InputError
@@ -118,36 +135,36 @@ def explain(
                 print_status(str(error))
                 continue
             if found.completeness and found.completeness.relative_error > TOLERANCE:
-                print_status(_is_incomplete(found))
-            tally.add(found, group or found.label)  # what speaks for one class is no mean with another
-            picture, _ = found.save(out, names.unique_name(source.name))
+                print_status(_incomplete_message(found))
+            summary.add(found, group or found.label)  # means of one class only: classes are not comparable
+            figure, _ = found.save(out, names.unique_name(source.name))
             yield (
-                _make_row(found, picture)
+                _make_row(found, figure)
                 if output_format is not TableFormat.jsonl
-                else _make_document(found, picture)
+                else _make_document(found, figure)
             )
 
     with_error = settings.method in COMPLETE_METHODS
     write_rows(rows(), [*_COLUMNS[:-1], *([_ERROR] if with_error else []), _COLUMNS[-1]], output_format)
-    if tally.num_samples > 1 or (group_by and tally.num_samples):
-        table, bars = tally.save(out, f"means.{method.value}")
-        print_status(f"means over {tally.num_samples} files: {table}, {bars}")
+    if summary.num_samples > 1 or (group_by and summary.num_samples):
+        table, bars = summary.save(out, f"means.{method.value}")
+        print_status(f"means over {summary.num_samples} files: {table}, {bars}")
     if unreadable:
-        print_status(f"{len(unreadable)} could not be read")
+        print_status(f"unreadable files: {len(unreadable)}")
         raise typer.Exit(1)
 
 
-def _is_incomplete(found: Explanation) -> str:
+def _incomplete_message(found: Explanation) -> str:
     error = found.completeness.relative_error if found.completeness else 0.0
-    missed = f"the contributions miss {100 * error:.1f} % of what they explain"
+    deviation = f"the sum of the contributions differs by {100 * error:.1f} % from the explained difference"
     if found.config.method == "deeplift":
-        return f"{found.source}: {missed}; integrated-gradients may do better"
-    return f"{found.source}: after {found.config.steps} steps {missed}; more --steps may help"
+        return f"{found.source}: {deviation}; --method integrated-gradients may be more accurate"
+    return f"{found.source}: {deviation} after {found.config.steps} steps; increase --steps"
 
 
-def _make_row(explanation: Explanation, picture: Path) -> dict[str, Any]:
+def _make_row(explanation: Explanation, figure: Path) -> dict[str, Any]:
     row, column = explanation.first_input.peak() or (None, None)
-    whole = explanation.completeness
+    completeness = explanation.completeness
     return {
         "source": explanation.source,
         "class": explanation.label,
@@ -155,10 +172,10 @@ def _make_row(explanation: Explanation, picture: Path) -> dict[str, Any]:
         "logit": explanation.logit,
         "peak_row": row,
         "peak_column": column,
-        _ERROR: whole.relative_error if whole else None,
-        "picture": str(picture),
+        _ERROR: completeness.relative_error if completeness else None,
+        "picture": str(figure),
     }
 
 
-def _make_document(explanation: Explanation, picture: Path) -> dict[str, Any]:
-    return explanation.as_dict() | {"picture": str(picture), "arrays": str(picture.with_suffix(".npz"))}
+def _make_document(explanation: Explanation, figure: Path) -> dict[str, Any]:
+    return explanation.as_dict() | {"picture": str(figure), "arrays": str(figure.with_suffix(".npz"))}

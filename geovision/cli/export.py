@@ -1,4 +1,4 @@
-"""`geovision export`: a model as one file that needs no torch."""
+"""Command `geovision export`: export a model as ONNX file or web page."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class ExportFormat(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
+    """Add `export` to the application."""
     app.command(
         "export",
         epilog=examples_epilog(
@@ -43,42 +44,49 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    out: Annotated[Path, typer.Option(help="The file to write; for web the folder.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    out: Annotated[Path, typer.Option(help="Output file; with --format web, output folder.")],
     export_format: Annotated[
         ExportFormat,
-        typer.Option("--format", help="onnx: one file. web: a page that answers in the browser."),
+        typer.Option("--format", help="onnx: one file. web: a page that predicts in the browser."),
     ] = ExportFormat.onnx,
     precision: Annotated[
-        ExportPrecision, typer.Option(help="int8: 8-bit weights and activations, a quarter of the size.")
+        ExportPrecision,
+        typer.Option(help="Numeric precision. int8: 8-bit weights and activations, a quarter of the size."),
     ] = ExportPrecision.float32,
     calibration: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --precision int8: files, folders or patterns with typical values; may be "
-            "repeated. Generated samples if absent."
+            help="Calibration inputs for --precision int8: files, folders or patterns with typical values. "
+            "May be repeated. Default: generated samples."
         ),
     ] = None,
     axis: AxisOption = None,
     with_runtime: Annotated[
-        bool, typer.Option("--with-runtime", help="Lay runtime.py beside it, which needs no geovision.")
+        bool,
+        typer.Option("--with-runtime", help="Also write runtime.py, which predicts without geovision."),
     ] = False,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
 ) -> None:
-    """Write a model as one ONNX file: units in, calibrated answers out, what it is in its metadata.
+    """Export a model as one ONNX file or as a static web page.
 
-    It is compared with the model before it is kept. `python runtime.py FILE.onnx PHOTO` answers from it with
-    onnxruntime, numpy and Pillow alone. With --format web it lies in a folder with a page around it, static
-    files for any web server, that answers pictures on the phone itself.
+    The file reads physical units, returns calibrated predictions and contains the description of
+    the model as metadata. Its predictions are compared with those of the model before the file is
+    written. `python runtime.py FILE.onnx PHOTO` predicts with onnxruntime, numpy and Pillow only.
+    --format web writes a folder of static files for any web server; the page predicts images on
+    the phone.
     """
     int8 = precision is ExportPrecision.int8
     if calibration and not int8:
         raise OptionError("--calibration has no effect with --precision float32; add --precision int8")
     if export_format is ExportFormat.web and (axis or with_runtime):
-        raise OptionError("--axis and --with-runtime are for --format onnx")
+        raise OptionError("--axis and --with-runtime require --format onnx; omit them or --format web")
     axes = parse_axis_lengths(axis or [])
 
-    # Before anybody trains weights that cannot be exported.
+    # An entry that cannot be exported fails here, before its weights are requested.
     if entry := find_entry(model):
         entry.check_exportable()
     opened = open_model(model, weights)
@@ -90,7 +98,7 @@ def export(
     if export_format is ExportFormat.web:
         from geovision.web import write_model_site
 
-        print_status(f"{write_model_site(opened, out, calibration=ranges)}: hand it out by HTTPS")
+        print_status(f"{write_model_site(opened, out, calibration=ranges)}: serve this folder over HTTPS")
         return
     written = write(opened, out, axes=axes, calibration=ranges)
     print_status(f"{written}: {written.stat().st_size / 1e6:.1f} MB")

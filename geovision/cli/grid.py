@@ -1,4 +1,4 @@
-"""`geovision grid`: predict fields of NetCDF or Zarr files and write them as one file."""
+"""Command `geovision grid`: predict fields of NetCDF or Zarr files and write one file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `grid` to the application."""
     app.command(
         "grid",
         epilog=examples_epilog(
@@ -28,54 +29,61 @@ def register(app: typer.Typer) -> None:
 
 
 def grid(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     source: Annotated[
         str,
         typer.Argument(help="File, store, folder or pattern of the model's first field.", metavar="INPUT"),
     ],
     out: Annotated[Path, typer.Option(help="Output file, .nc or .zarr.")],
     field: Annotated[
-        list[str] | None, typer.Option(help="Further field, NAME=FILE; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME=FILE", help="Further input field. May be repeated.")
     ] = None,
     unit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Unit of a file without units, NAME=UNIT, such as pr='kg m-2 s-1'; may be repeated."
+            metavar="NAME=UNIT",
+            help="Unit of a file without units, such as pr='kg m-2 s-1'. May be repeated.",
         ),
     ] = None,
     select: Annotated[
         list[str] | None,
         typer.Option(
-            help="Value on a further axis, NAME=AXIS:VALUE, such as hus850=plev:85000; may be repeated."
+            metavar="NAME=AXIS:VALUE",
+            help="Coordinate on an additional axis, such as hus850=plev:85000. May be repeated.",
         ),
     ] = None,
     variable: Annotated[
         list[str] | None,
         typer.Option(
-            help="Variable of a file with several candidates, NAME=VARIABLE, such as pr=tp; may be repeated."
+            metavar="NAME=VARIABLE",
+            help="Variable of a file with several candidates, such as pr=tp. May be repeated.",
         ),
     ] = None,
     pole: Annotated[
         list[str] | None,
         typer.Option(
-            help="North pole of a rotated grid without grid mapping, NAME=LAT,LON; may be repeated."
+            metavar="NAME=LAT,LON",
+            help="North pole of a rotated grid without grid mapping, in degrees. May be repeated.",
         ),
     ] = None,
     out_units: Annotated[
         str, typer.Option(help="Unit of the output. Default: the unit of the model's target.")
     ] = "",
     members: Annotated[int, typer.Option(min=0, help="Number of ensemble members; 0: one prediction.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the members.")] = 0,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the members.")] = 0,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of fields in a forward pass. Default: chosen by the model."),
+        typer.Option(min=1, help="Number of fields per forward pass. Default: chosen by the model."),
     ] = None,
 ) -> None:
-    """Predict every field of a file, such as fine from coarse precipitation, and write one file.
+    """Predict every field of a file, such as downscaled precipitation, and write one file.
 
-    Coordinates, calendar, attributes and members are kept. Files are read and written piece by piece, and may
-    be larger than memory. Days without valid cells stay missing.
+    Coordinates, calendar, attributes and members are kept. Files are read and written in pieces
+    and may be larger than memory. Days without valid cells remain missing.
     """
     from geovision.inference._predict_grid import predict_grid
 
@@ -91,7 +99,7 @@ def grid(
             files,
             out,
             units=parse_key_values(unit or (), "--unit", "NAME=UNIT", str),
-            select=parse_key_values(select or (), "--select", "NAME=AXIS:NUMBER", _parse_selection),
+            select=parse_key_values(select or (), "--select", "NAME=AXIS:VALUE", _parse_selection),
             variables=parse_key_values(variable or (), "--variable", "NAME=VARIABLE", str),
             poles=parse_key_values(pole or (), "--pole", "NAME=LAT,LON", _parse_pole),
             out_units=out_units,

@@ -1,4 +1,4 @@
-"""`geovision hail-labels`: radar volumes to hail products and labels."""
+"""Command `geovision hail-labels`: compute hail products and labels from radar volumes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class HailSizeMethod(enum.StrEnum):
 
 
 class LabelRule(enum.StrEnum):
-    """What makes a label."""
+    """Rules that define a hail label."""
 
     two_stage = "two-stage"
     posh = "posh"
 
 
 def register(app: typer.Typer) -> None:
+    """Add `hail-labels` to the application."""
     app.command(
         "hail-labels",
         epilog=examples_epilog(
@@ -52,44 +53,53 @@ def hail_labels(
             help="ODIM_H5 or NEXRAD level-2 volumes of one radar, in any order.", metavar="VOLUME..."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
+    out: Annotated[Path, typer.Option(help="Output file, NetCDF.")],
     freezing_level: Annotated[
-        float, typer.Option(help="Height of 0 degrees Celsius above mean sea level, m.")
+        float, typer.Option(help="Height of 0 degrees Celsius, in m above mean sea level.")
     ],
     minus20_level: Annotated[
-        float, typer.Option("--minus20-level", help="Height of -20 degrees Celsius, m above mean sea level.")
+        float,
+        typer.Option("--minus20-level", help="Height of -20 degrees Celsius, in m above mean sea level."),
     ],
-    resolution: Annotated[float, typer.Option(help="Between grid points, m.")] = 1000.0,
-    max_range: Annotated[float, typer.Option("--range", help="From the radar to the edge, m.")] = 150_000.0,
+    resolution: Annotated[float, typer.Option(help="Grid spacing, in m.")] = 1000.0,
+    max_range: Annotated[
+        float, typer.Option("--range", help="Distance from the radar to the edge of the grid, in m.")
+    ] = 150_000.0,
     levels: Annotated[
-        str, typer.Option(help="Heights above mean sea level, m: first:last:step, or a list with commas.")
+        str,
+        typer.Option(help="Heights in m above mean sea level: first:last:step, or a comma-separated list."),
     ] = "500:20000:500",
     mesh: Annotated[HailSizeMethod, typer.Option(help="Calibration of the hail size.")] = HailSizeMethod.witt,
     vil_cap: Annotated[
         float,
-        typer.Option(help="Reflectivity above counts as this in the integrated liquid, dBZ; 0: no cap."),
+        typer.Option(
+            help="Upper limit of reflectivity in the vertically integrated liquid, in dBZ; 0: none."
+        ),
     ] = 56.0,
     rule: Annotated[
         LabelRule,
         typer.Option(
-            help="two-stage: armed cells, labelled at touch-down; posh: probability of severe hail alone."
+            help="Label rule. two-stage: armed cells, labeled at touchdown; posh: probability of severe hail "
+            "only."
         ),
     ] = LabelRule.two_stage,
     armed_height: Annotated[
         float,
         typer.Option(
-            help="A cell is armed where its largest reflectivity lies above this, m above mean sea level."
+            help="Minimum height of the largest reflectivity of an armed cell, in m above mean sea level."
         ),
     ] = 6000.0,
     quantity: Annotated[str, typer.Option(help="Name of the reflectivity in the files.")] = "DBZH",
     pictures: Annotated[
-        Path | None, typer.Option(help="Draw maps of each volume to this path with the time and .png added.")
+        Path | None,
+        typer.Option(help="Path prefix of a map of each volume; the time and .png are appended."),
     ] = None,
 ) -> None:
-    """Label hail in radar volumes: products of each column, storm cells, and where hail came down.
+    """Label hail in radar volumes and write hail products, storm cells and labels.
 
-    Volumes are sorted by time, and cells are followed from one to the next. One that cannot be read is
-    named on standard error, the others are labelled, and the exit code is 1. Prints a row a volume.
+    Volumes are sorted by time, and cells are tracked between volumes. Unreadable volumes are
+    listed on standard error, the others are labeled, and the exit code is 1. One row per volume
+    is printed.
     """
     from geovision.physics import hail
     from geovision.readers.radar import RadarGrid, grid_volume, read_volume
@@ -112,11 +122,11 @@ def hail_labels(
             print_status(str(error) if str(path) in str(error) else f"{path}: {error}")
         else:
             products.append(found)
-            seen = "" if found["maximum_reflectivity"].notnull().any() else "; it covers nothing"
-            print_status(f"{path}: {str(volume['time'].values)[:19]} UTC{seen}")
+            coverage = "" if found["maximum_reflectivity"].notnull().any() else "; no valid cell on the grid"
+            print_status(f"{path}: {str(volume['time'].values)[:19]} UTC{coverage}")
     unreadable = len(volumes) - len(products)
     if not products:
-        raise InputError("no volume could be labelled; nothing was written")
+        raise InputError("no volume could be labeled; nothing was written")
     chosen = hail.PoshRule() if rule is LabelRule.posh else hail.TwoStageRule(height=armed_height)
     labels = hail.hail_labels(hail.join_volumes(products), chosen)
     _write_labels(labels, out)
@@ -125,12 +135,12 @@ def hail_labels(
     for line in _summary(labels):
         print(line)
     if unreadable:
-        print_status(f"{unreadable} could not be labelled")
+        print_status(f"{unreadable} could not be labeled")
         raise typer.Exit(1)
 
 
 def _check_options(freezing_level: float, minus20_level: float, vil_cap: float) -> None:
-    # Before an hour of volumes is read, not after.
+    # Invalid options fail here, before the volumes are read, which can take an hour.
     from geovision.physics.hail.checks import check_heights
 
     check_heights(freezing_level, minus20_level, "--freezing-level, --minus20-level")
@@ -139,18 +149,18 @@ def _check_options(freezing_level: float, minus20_level: float, vil_cap: float) 
 
 
 def _check_consistent(products: Sequence[Dataset], found: Dataset, path: Path) -> None:
-    """Refuse a volume whose time is there already, or whose grid is another."""
+    """Raise if a volume has a duplicate time or a different grid."""
     from geovision.physics.hail.products import check_same_grid
 
     time = found["time"].values
     if any(each["time"].values == time for each in products):
-        raise InputError(f"{path}: a volume of {str(time)[:19]} is there already; give each once")
+        raise InputError(f"{path}: there is already a volume of {str(time)[:19]}; pass each volume once")
     for first in products[:1]:
         check_same_grid(first, found, str(path))
 
 
 def _parse_heights(text: str) -> tuple[float, ...]:
-    """Heights of ``first:last:step`` or ``a,b,c``."""
+    """Parse heights of the form ``first:last:step`` or ``a,b,c``."""
     try:
         if ":" not in text:
             return tuple(float(part) for part in text.split(","))
@@ -168,7 +178,7 @@ def _write_labels(labels: Dataset, out: Path) -> None:
 
     packed = {str(name): {"zlib": True, "complevel": 4} for name in labels.data_vars}
     write_files(out.parent, {out.name: lambda path: write_netcdf(labels, path, packed)})
-    print_status(f"the labels are in {out}")
+    print_status(f"wrote the labels to {out}")
 
 
 def _plot_labels(labels: Dataset, prefix: Path) -> None:
@@ -179,11 +189,11 @@ def _plot_labels(labels: Dataset, prefix: Path) -> None:
         stamp = str(time)[:19].replace("-", "").replace(":", "")
         draw = functools.partial(plot_hail_maps(labels.isel(time=[k])).savefig, format="png", dpi=100)
         write_files(prefix.parent, {f"{prefix.name}_{stamp}.png": draw})
-    print_status(f"the maps are in {prefix}_*.png")
+    print_status(f"wrote the maps to {prefix}_*.png")
 
 
 def _summary(labels: Dataset) -> list[str]:
-    """A table with a row for each volume: the largest values, and how many cells and points."""
+    """Return a table with one row per volume: maxima, cells and hail points."""
     import numpy as np
 
     from geovision.cli._output import align_columns

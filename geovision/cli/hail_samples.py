@@ -1,4 +1,4 @@
-"""`geovision hail-samples`: files of each source and labels to hail samples."""
+"""Command `geovision hail-samples`: build hail samples from source files and labels."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ __all__ = ["register"]
 
 
 class Matching(enum.StrEnum):
-    """How a window finds its value in time."""
+    """Methods that assign a measurement time to a window."""
 
     backward = "backward"
     nearest = "nearest"
 
 
 class StoreFormat(enum.StrEnum):
-    """What is written."""
+    """Formats of a sample: NetCDF file or Zarr store."""
 
     nc = "nc"
     zarr = "zarr"
 
 
 def register(app: typer.Typer) -> None:
+    """Add `hail-samples` to the application."""
     app.command(
         "hail-samples",
         epilog=examples_epilog(
@@ -45,65 +46,80 @@ def register(app: typer.Typer) -> None:
 
 def hail_samples(
     labels: Annotated[
-        Path, typer.Argument(help="What `geovision hail-labels` wrote: a sample ends at each of its times.")
+        Path,
+        typer.Argument(
+            help="Labels written by `geovision hail-labels`; each label time is the end of a sample."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the samples.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the samples.")],
     radar: Annotated[
         list[str] | None,
-        typer.Option(help="Volumes, or grids in NetCDF or Zarr; a pattern in quotes, may be given again."),
+        typer.Option(
+            help="Radar volumes, or radar grids in NetCDF or Zarr; a quoted pattern. May be repeated."
+        ),
     ] = None,
-    agri: Annotated[list[str] | None, typer.Option(help="AGRI full discs of level 1, 4000M.")] = None,
+    agri: Annotated[
+        list[str] | None, typer.Option(help="AGRI level-1 full disks, 4000M. May be repeated.")
+    ] = None,
     era5: Annotated[
         list[str] | None,
-        typer.Option(help="ERA5, NetCDF or GRIB: t, z, u, v on pressure levels; cape, d2m, u10, v10."),
+        typer.Option(
+            help="ERA5 files, NetCDF or GRIB: t, z, u, v on pressure levels; cape, d2m, u10, v10. "
+            "May be repeated."
+        ),
     ] = None,
     dem: Annotated[
-        list[str] | None, typer.Option(help="Heights of the ground: GeoTIFF, .hgt, zipped .hgt.")
+        list[str] | None,
+        typer.Option(help="Terrain heights: GeoTIFF, .hgt or zipped .hgt. May be repeated."),
     ] = None,
     center: Annotated[
-        str, typer.Option(help="Middle of the samples, latitude,longitude; else that of the labels.")
+        str,
+        typer.Option(
+            metavar="LAT,LON", help="Center of the samples, in degrees. Default: the center of the labels."
+        ),
     ] = "",
-    size: Annotated[int, typer.Option(help="Points a side.")] = 128,
-    resolution: Annotated[float, typer.Option(help="Degrees between points.")] = 0.01,
-    windows: Annotated[int, typer.Option(help="Windows of a sample.")] = 20,
-    step: Annotated[float, typer.Option(help="Minutes between them.")] = 6.0,
+    size: Annotated[int, typer.Option(help="Number of grid points per side.")] = 128,
+    resolution: Annotated[float, typer.Option(help="Grid spacing, in degrees.")] = 0.01,
+    windows: Annotated[int, typer.Option(help="Number of time windows in a sample.")] = 20,
+    step: Annotated[float, typer.Option(help="Interval between time windows, in minutes.")] = 6.0,
     matching: Annotated[
         Matching,
         typer.Option(
-            help="backward: the last that began by then, as a forecaster "
-            "has it; nearest: as published, from the future "
-            "too."
+            help="Time matching. backward: the last measurement that began by the window time, as in a "
+            "forecast; nearest: the nearest measurement, also after the window time, as in the publication."
         ),
     ] = Matching.backward,
     max_time_offset: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SOURCE=MINUTES",
-            help="Largest age of a source: radar=6, agri=30, era5=120. "
-            "Older data are missing. May be repeated.",
+            help="Maximum age of a source, in minutes; older data are missing. May be repeated. "
+            "Default: radar=6, agri=30, era5=120.",
         ),
     ] = None,
     only_hail: Annotated[
-        bool, typer.Option("--only-hail", help="Leave out times without hail in the sample.")
+        bool, typer.Option("--only-hail", help="Skip label times without hail in the sample.")
     ] = False,
-    store: Annotated[StoreFormat, typer.Option(help="Files or folders.")] = StoreFormat.nc,
+    store: Annotated[
+        StoreFormat, typer.Option(help="Format of the samples: NetCDF files or Zarr stores.")
+    ] = StoreFormat.nc,
 ) -> None:
-    """Bring radar, satellite, reanalysis and terrain to one grid and one clock, a sample for each label.
+    """Build hail samples: radar, satellite, reanalysis and terrain on one grid and time axis.
 
-    A source that is not given is missing in every sample. A file that cannot be used is named on standard
-    error and missing, a time for which there is nothing is named and left out, and the exit code is 1.
-    Prints a row a sample.
+    One sample per label time is written. A source without files is missing in every sample.
+    Unusable files are listed on standard error and treated as missing. Times without any data are
+    listed and skipped. In both cases the exit code is 1. One row per sample is printed.
     """
     from geovision.cli._output import align_columns
     from geovision.datasets.hail_collocation import HailSources, SampleGrid, build_sample
     from geovision.readers.hail_samples import write_sample
 
-    troubles: list[str] = []
+    problems: list[str] = []
 
-    def told(trouble: str) -> None:
-        if trouble not in troubles:  # an hour of one file has the trouble of the next
-            troubles.append(trouble)
-            print_status(trouble)
+    def report_problem(problem: str) -> None:
+        if problem not in problems:  # consecutive hours of one file have the same problem
+            problems.append(problem)
+            print_status(problem)
 
     known = _read_labels(labels)
     latitude, longitude = _parse_center(center, known)
@@ -113,7 +129,7 @@ def hail_samples(
         agri=_expand_patterns(agri, "--agri"),
         era5=_expand_patterns(era5, "--era5"),
         dem=_expand_patterns(dem, "--dem"),
-        on_skip=told,
+        on_skip=report_problem,
     ).prepare()
     ages = _parse_max_ages(max_time_offset or [])
     rows = [["time", "hail points", *(f"{name} windows" for name in ages), "file"]]
@@ -134,7 +150,7 @@ def hail_samples(
                 maximum_age=ages,
             )
         except InputError as error:
-            told(str(error))
+            report_problem(str(error))
             continue
         hail = int((sample.label == 1).sum())
         if only_hail and not hail:
@@ -144,13 +160,13 @@ def hail_samples(
         rows.append([str(time)[:19], str(hail), *present, path.name])
     if len(rows) == 1:
         raise InputError(
-            f"{labels}: none of its {known.sizes['time']} times gave a sample{' with hail' * only_hail}; "
+            f"{labels}: no sample{' with hail' * only_hail} at any of its {known.sizes['time']} times; "
             "nothing was written"
         )
     for line in align_columns(rows):
         print(line)
-    print_status(f"{len(rows) - 1} samples are in {out}")
-    if troubles:
+    print_status(f"wrote {len(rows) - 1} samples to {out}")
+    if problems:
         raise typer.Exit(1)
 
 
@@ -175,22 +191,24 @@ def _read_labels(path: Path) -> Dataset:
         raise MissingExtraError("xarray", "geo") from error
     try:
         with xarray.open_dataset(path, engine="h5netcdf") as dataset:
-            held = dataset.load()
+            labels = dataset.load()
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UnreadableFileError(f"{path}: cannot be read as labels ({reason})") from error
-    lacking = [name for name in ("hail", "time", "latitude", "longitude") if name not in held.variables]
-    if lacking:
-        raise InputError(f"{path}: no {lacking[0]!r} in it; expected what `geovision hail-labels` writes")
-    return held.sortby("time")
+    missing = [name for name in ("hail", "time", "latitude", "longitude") if name not in labels.variables]
+    if missing:
+        raise InputError(
+            f"{path}: no variable {missing[0]!r}; expected a file written by `geovision hail-labels`"
+        )
+    return labels.sortby("time")
 
 
 _SOURCES = {"radar": "radar", "agri": "fy4b", "era5": "era5"}
-"""Source on the command line to its name in samples."""
+"""Names of the sources in samples, by their names on the command line."""
 
 
 def _parse_max_ages(texts: list[str]) -> dict[str, float]:
-    """Return the largest age of each source, in minutes."""
+    """Return the maximum age of each source, in minutes."""
     ages = {"radar": 6.0, "fy4b": 30.0, "era5": 120.0}
     for name, minutes in parse_key_values(texts, "--max-time-offset", "SOURCE=MINUTES", float).items():
         if name not in _SOURCES:

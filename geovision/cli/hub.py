@@ -1,4 +1,4 @@
-"""`geovision push` and `geovision pull`: models to and from the Hub."""
+"""Commands `geovision push` and `geovision pull` for models on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `push` and `pull` to the application."""
     app.command(
         "push",
         epilog=examples_epilog(
@@ -34,32 +35,45 @@ def register(app: typer.Typer) -> None:
 
 
 def push(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    repo: Annotated[str, typer.Argument(help="owner/repo, with @branch for another than main.")],
-    license: Annotated[str, typer.Option(help="License of the weights, an SPDX name.")] = "",
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    repo: Annotated[
+        str, typer.Argument(help="Repository, owner/repo or owner/repo@branch. Default branch: main.")
+    ],
+    license: Annotated[str, typer.Option(help="License of the weights, an SPDX identifier.")] = "",
     data_license: Annotated[str, typer.Option(help="License of the training data.")] = "",
-    split: Annotated[str, typer.Option(help="How samples were kept apart; known of known sets.")] = "",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Description of the data split. Default: the description of the dataset, if known."
+        ),
+    ] = "",
     report: Annotated[
-        Path | None, typer.Option(help="Folder that `geovision evaluate` wrote, for the figures.")
+        Path | None, typer.Option(help="Folder written by `geovision evaluate`, for the scores of the card.")
     ] = None,
-    intended_use: Annotated[str, typer.Option(help="What it is for.")] = "",
+    intended_use: Annotated[str, typer.Option(help="Intended use of the model.")] = "",
     limitations: Annotated[str, typer.Option(help="Known limitations of the model.")] = "",
-    citation: Annotated[str, typer.Option(help="How it is to be cited.")] = "",
+    citation: Annotated[str, typer.Option(help="Citation of the model.")] = "",
     benchmark: Annotated[
         str | None,
-        typer.Option(metavar="OWNER/DATASET:TASK:METRIC", help="Leaderboard of a data set on the Hub."),
+        typer.Option(metavar="OWNER/DATASET:TASK:METRIC", help="Leaderboard of a dataset on the Hub."),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A new one is its owner's alone.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create a private repository, if it does not exist.")
+    ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Store parameters in half precision.")] = False,
-    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    message: Annotated[str, typer.Option(help="Commit message.")] = "",
     axis: AxisOption = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
 ) -> None:
-    """Publish a model on the Hugging Face Hub, in one commit: weights, configuration, card, golden answer.
+    """Publish a model on the Hugging Face Hub in one commit.
 
-    The address of the commit is written to standard output. Log in first: `hf auth login`, or HF_TOKEN.
+    The commit contains weights, configuration, card and golden prediction. Its name,
+    hf:owner/repo@commit, is printed. Log in first with `hf auth login`, or set HF_TOKEN.
     """
-    asked = _parse_benchmark(benchmark) if benchmark else None
+    leaderboard = _parse_benchmark(benchmark) if benchmark else None
     axes = parse_axis_lengths(axis or [])
     opened = open_model(model, weights)
 
@@ -85,19 +99,21 @@ def push(
         private=private,
         fp16=fp16,
         axes=axes,
-        benchmark=LeaderboardEntry(*asked) if asked else None,
+        benchmark=LeaderboardEntry(*leaderboard) if leaderboard else None,
     )
     print(done)
 
 
 def pull(
-    repo: Annotated[str, typer.Argument(help="owner/repo@revision.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to copy it to; it stays in the cache too.")] = None,
+    repo: Annotated[str, typer.Argument(help="Repository, owner/repo or owner/repo@revision.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder of a copy. The cache also keeps the model.")
+    ] = None,
 ) -> None:
-    """Fetch a model from the Hugging Face Hub and verify it; its folder is written to standard output.
+    """Download a model from the Hugging Face Hub and verify it.
 
-    A commit that is in the cache is used without a request. `geovision predict hf:owner/repo` fetches by
-    itself.
+    The folder of the model is printed. A commit in the cache is used without a request.
+    `geovision predict hf:owner/repo` downloads the model automatically.
     """
     from geovision.hub.pull import pull as fetch
 
@@ -106,12 +122,12 @@ def pull(
         from geovision.hub.pull import copy_model
 
         folder = copy_model(folder, out)
-    print_status("verified: the digest of its weights, and its golden answer")
+    print_status("verified the digest of the weights and the golden prediction")
     print(folder)
 
 
 def _parse_benchmark(text: str) -> list[str]:
     parts = text.split(":")
     if len(parts) != 3 or not all(parts):
-        raise OptionError(f"--benchmark {text!r} is not understood; give OWNER/DATASET:TASK:METRIC")
+        raise OptionError(f"--benchmark {text!r} is invalid; expected OWNER/DATASET:TASK:METRIC")
     return parts

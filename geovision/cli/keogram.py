@@ -1,4 +1,4 @@
-"""`geovision keogram`: draw slices of the frames of one camera over time."""
+"""Command `geovision keogram`: plot a slice of the frames of one camera over time."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ __all__ = ["register"]
 
 
 class MeridianKind(enum.StrEnum):
-    """Meridians."""
+    """Meridians of a keogram."""
 
     geographic = "geographic"
     magnetic = "magnetic"
 
 
 class EastSide(enum.StrEnum):
-    """Of a frame with north at its top."""
+    """Side of east in a frame with north at its top."""
 
     left = "left"
     right = "right"
 
 
 def register(app: typer.Typer) -> None:
+    """Add `keogram` to the application."""
     app.command(
         "keogram",
         epilog=examples_epilog(
@@ -58,68 +59,77 @@ def register(app: typer.Typer) -> None:
 def keogram(
     source: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Folder of a table, or frames as for `geovision archive`."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folder of a table, or frames in any form that `geovision archive` accepts.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="PREFIX", help=PREFIX_HELP)],
     station: StationOption = None,
     device: Annotated[str | None, typer.Option(help="Code of the camera.")] = None,
-    date: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="One day of UTC.")] = None,
+    date: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="Day in UTC.")] = None,
     begin: BeginOption = None,
     end: EndOption = None,
     north: Annotated[
         float | None,
         typer.Option(
-            help="Where geographic north is in the frames, degrees clockwise from their top. If absent, "
-            "the middle column is drawn."
+            help="Direction of geographic north in the frames, in degrees clockwise from the top. Default: "
+            "the middle column is plotted."
         ),
     ] = None,
     meridian: Annotated[
         MeridianKind,
-        typer.Option(help="magnetic: towards the pole of a dipole, approximate; needs the site."),
+        typer.Option(
+            help="Meridian of the slice. magnetic: toward the pole of a dipole, approximate; needs the site."
+        ),
     ] = MeridianKind.geographic,
     east: Annotated[
-        EastSide, typer.Option(help="Where east is with north at the top; left as seen from below.")
+        EastSide,
+        typer.Option(help="Side of east in a frame with north at the top. left: the view from below."),
     ] = EastSide.left,
     pattern: PatternOption = None,
     stretch: StretchOption = None,
     circle: CircleOption = None,
     site: SiteOption = None,
 ) -> None:
-    """Draw one slice of every frame side by side in time, over the classes that a table has of them.
+    """Plot one slice of each frame over time, with the classes stored in a table.
 
-    Of a table, frames are read as it was made. Prints the paths of the figure and of its numbers.
+    Frames of a table are read with the options stored in the table. The paths of the figure and
+    of its CSV file are printed.
     """
     from geovision.allsky._keogram import Meridian
     from geovision.allsky._keogram import keogram as collect
     from geovision.inference.table import ArchiveTable
 
     chosen = parse_frame_selection(station, device, date, begin, end)
-    reading = parse_frame_config(pattern, None, stretch, circle, site)
-    of_table = len(source) == 1 and ArchiveTable(Path(source[0])).exists()
-    if of_table and (pattern or stretch or circle):
-        raise OptionError(f"{source[0]} says how its frames are read; leave out how")
-    if not of_table:
-        reading = resolve_frame_config(reading, source, out, stretch, circle)
+    frame_config = parse_frame_config(pattern, None, stretch, circle, site)
+    is_table = len(source) == 1 and ArchiveTable(Path(source[0])).exists()
+    if is_table and (pattern or stretch or circle):
+        raise OptionError(
+            f"{source[0]} is a table with stored frame options; omit --pattern, --stretch and --circle"
+        )
+    if not is_table:
+        frame_config = resolve_frame_config(frame_config, source, out, stretch, circle)
     with _files_progress() as progress:
-        made = collect(
-            source[0] if of_table else source,
+        result = collect(
+            source[0] if is_table else source,
             selection=chosen,
-            frame_config=reading,
+            frame_config=frame_config,
             meridian=Meridian(north, meridian.value, east.value),
             progress=progress,
         )
-    for reason in made.missing.values():
+    for reason in result.missing.values():
         print_status(reason)
-    for path in made.save(out):
+    for path in result.save(out):
         print(path)
-    if made.missing:
-        print_status(f"{len(made.missing)} files could not be read, in part or at all")
+    if result.missing:
+        print_status(f"{len(result.missing)} files are unreadable, partly or completely")
         raise typer.Exit(1)
 
 
 @contextmanager
 def _files_progress() -> Iterator[Any]:
-    """A bar of files on standard error."""
+    """Show a progress bar of files on standard error."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,4 +1,4 @@
-"""`geovision list` and `geovision info`: the registry, read without torch."""
+"""Commands `geovision list` and `geovision info`, which read the registry without torch."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ _COLUMNS = ("model", "parameters", "weights", "note")
 
 
 def register(app: typer.Typer) -> None:
+    """Add `list` and `info` to the application."""
     app.command(
         "list",
         epilog=examples_epilog(
@@ -55,23 +56,27 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="Names to show, * standing for anything.")] = "*",
-    task: Annotated[str | None, typer.Option(help="Models of this task alone.")] = None,
+    pattern: Annotated[str, typer.Argument(help="Glob pattern of names, such as 'cloud-*'.")] = "*",
+    task: Annotated[str | None, typer.Option(help="Name of a task. Default: all tasks.")] = None,
     pretrained: Annotated[
         bool | None,
-        typer.Option("--pretrained/--not-pretrained", help="With geovision weights, or without."),
+        typer.Option(
+            "--pretrained/--not-pretrained",
+            help="Only models with, or without, geovision weights. Default: both.",
+        ),
     ] = None,
     backbones: Annotated[
-        bool, typer.Option("--backbones", help="Also every backbone that a task takes by its name.")
+        bool,
+        typer.Option("--backbones", help="Also list the models of every backbone that a task accepts."),
     ] = False,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the rows.")
+        TableFormat, typer.Option("--format", help="Format of the output.")
     ] = TableFormat.table,
 ) -> None:
-    """List the models: name, trainable parameters, weights, note."""
+    """List models with their trainable parameters, weights and notes."""
     names = registry.list_models(pattern, task=task, pretrained=pretrained, backbones=backbones)
     if not names:
-        print_status(f"no model matches {pattern!r}; `geovision list --backbones` shows every name")
+        print_status(f"no model matches {pattern!r}; `geovision list --backbones` lists all names")
         raise typer.Exit(1)
     write_rows(map(_row, names), _COLUMNS, output_format)
 
@@ -89,12 +94,12 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    name: Annotated[str, typer.Argument(help="Name of a model, as printed by `geovision list`.")],
     output_format: Annotated[
-        DocumentFormat, typer.Option("--format", help="Format of standard output.")
+        DocumentFormat, typer.Option("--format", help="Format of the printed report.")
     ] = DocumentFormat.table,
 ) -> None:
-    """Show one model: question, inputs with units, classes, recipe, weights, what others published."""
+    """Show one model: task, inputs with units, classes, recipe, weights and published results."""
     spec = registry.find_model(name)
     task = registry.find_task(spec.task)
     if output_format is DocumentFormat.json:
@@ -104,7 +109,15 @@ def info(
 
 
 def model_info(spec: ModelSpec, task: Task) -> dict[str, Any]:
-    """One model as plain data, with what it has from its task."""
+    """Return the description of a model and its task as plain data.
+
+    Args:
+        spec: Registry entry of the model.
+        task: Task of the model.
+
+    Returns:
+        JSON-serializable dictionary.
+    """
     return {
         "model": spec.name,
         "task": task.name,
@@ -134,16 +147,20 @@ def _published_results(spec: ModelSpec, task: Task) -> list[Reference]:
 def _render_info(spec: ModelSpec, task: Task) -> Iterator[str]:
     yield spec.name
     yield task.question
-    size = f"{spec.num_parameters:,} trainable parameters" if spec.num_parameters else "size not counted here"
+    size = (
+        f"{spec.num_parameters:,} trainable parameters"
+        if spec.num_parameters
+        else "number of parameters unknown"
+    )
     yield f"{size}; {spec.note}" if spec.note else size
     yield f"architecture: {spec.evidence}"
     yield from _section("inputs", [line for each in spec.inputs or task.inputs for line in _input(each)])
     yield from _section("optional measurements", [_channel(channel) for channel in task.scalars])
-    yield from _section("answer", _target(task.target))
+    yield from _section("prediction", _target(task.target))
     yield from _section("recipe", _recipes(spec, task))
     yield from _section("weights", _weights(spec, task))
-    yield from _section("published by others", [_reference(each) for each in _published_results(spec, task)])
-    yield from _section("data sets", [" ".join(task.datasets)])
+    yield from _section("published results", [_reference(each) for each in _published_results(spec, task)])
+    yield from _section("datasets", [" ".join(task.datasets)])
     yield from _section("metrics", [" ".join(task.metrics)])
 
 
@@ -173,15 +190,15 @@ def _target(target: Target) -> list[str]:
         case ClassTarget(classes=classes):
             return [" ".join(classes)]
         case MaskTarget(name=name, threshold=threshold):
-            return [f"mask: {name}, from probability {threshold:g}"]
+            return [f"mask: {name}, probability of at least {threshold:g}"]
         case FieldTarget(channel=channel):
             return [f"field: {_channel(channel)}"]
 
 
 def _recipes(spec: ModelSpec, task: Task) -> list[str]:
-    """The model's own recipe first, then the others that its task has names for."""
+    """Format the recipe of the model, then the other recipes of its task."""
     if spec.fit != "gradient":
-        return ["none: fitted in closed form" if spec.fit == "closed_form" else "none: nothing is fitted"]
+        return ["none: fitted in closed form" if spec.fit == "closed_form" else "none: no fitted parameters"]
     own, *_ = (recipes := task.available_recipes(spec)).values()
     lines = _recipe(own)
     for name, recipe in recipes.items():
@@ -194,11 +211,12 @@ def _recipe(recipe: Recipe) -> list[str]:
     lines = []
     for number, stage in enumerate(recipe.stages, 1):
         size = f", at {stage.size[0]} x {stage.size[1]}" if stage.size else ""
-        parameters = "all parameters" if stage.train == "all" else "the head alone"
+        parameters = "all parameters" if stage.train == "all" else "the head only"
         head = "" if stage.head_lr is None else f" (head {stage.head_lr:g})"
         lines.append(
-            f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, rate {stage.lr:g}{head}, "
-            f"weight decay {stage.weight_decay:g}, batches of {stage.batch_size}, {stage.schedule}{size}"
+            f"{number}. {stage.epochs} epochs of {parameters}: {stage.optimizer}, learning rate "
+            f"{stage.lr:g}{head}, weight decay {stage.weight_decay:g}, batch size {stage.batch_size}, "
+            f"schedule {stage.schedule}{size}"
         )
     return [*lines, f"label smoothing {recipe.label_smoothing:g}; {recipe.evidence}"]
 

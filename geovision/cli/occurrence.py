@@ -1,4 +1,4 @@
-"""`geovision occurrence`: count the classes of a table by hour, month or station."""
+"""Command `geovision occurrence`: compute class rates of a table by hour, month or station."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["register"]
 
 
 class GroupByOption(enum.StrEnum):
-    """Variables that frames are grouped by."""
+    """Variables that group the frames."""
 
     hour = "hour"
     mlt = "mlt"
@@ -31,10 +31,11 @@ class GroupByOption(enum.StrEnum):
     station = "station"
 
 
-_HINTS = {"twilight": "; give --site"}
+_HINTS = {"twilight": "; pass --site"}
 
 
 def register(app: typer.Typer) -> None:
+    """Add `occurrence` to the application."""
     app.command(
         "occurrence",
         epilog=examples_epilog(
@@ -50,7 +51,7 @@ def occurrence(
     ],
     group_by: Annotated[
         GroupByOption,
-        typer.Option(help="Groups; mlt (magnetic local time) is approximate and needs the site."),
+        typer.Option(help="Grouping variable. mlt: magnetic local time, approximate; requires the site."),
     ] = GroupByOption.hour,
     out: Annotated[Path | None, typer.Option(metavar="PREFIX", help=PREFIX_HELP)] = None,
     station: StationOption = None,
@@ -61,18 +62,18 @@ def occurrence(
         list[str] | None,
         typer.Option(
             metavar="FLAG",
-            help="Flag of frames that do not count; may be repeated. Default: unreadable, dark, twilight.",
+            help="Flag of frames that are excluded. May be repeated. Default: unreadable, dark, twilight.",
         ),
     ] = None,
     n_bootstrap: Annotated[
-        int, typer.Option(min=0, help="Number of bootstrap samples; 0: no intervals.")
+        int, typer.Option(min=0, help="Number of bootstrap resamples; 0: no intervals.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="Format of the rows.")
+        TableFormat, typer.Option("--format", help="Format of the output.")
     ] = TableFormat.table,
 ) -> None:
-    """Report the share of frames of each class, with bootstrap intervals over nights."""
+    """Compute the fraction of frames of each class, with bootstrap intervals over nights."""
     from geovision.allsky._occurrence import DEFAULT_EXCLUDED
     from geovision.allsky._occurrence import occurrence as count
 
@@ -86,10 +87,10 @@ def occurrence(
         seed=seed,
     )
     for reason, number in found.excluded_frames.items():
-        print_status(f"{number:,} frames left out: {reason}")
+        print_status(f"{number:,} frames excluded: {reason}")
     for flag, number in found.unknown_flags.items():
-        print_status(f"{number:,} frames count for which {flag} is not known" + _HINTS.get(flag, ""))
+        print_status(f"{number:,} frames included with unknown flag {flag}" + _HINTS.get(flag, ""))
     write_rows(found.rows, list(found.rows[0]), output_format)
     if out:
         png, numbers = found.save(out)
-        print_status(f"drawn in {png}, the rows are in {numbers}")
+        print_status(f"wrote the figure to {png} and the rows to {numbers}")

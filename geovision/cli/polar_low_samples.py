@@ -1,4 +1,4 @@
-"""`geovision polarlow-samples`: a data set of one's own out of tracks and radar scenes."""
+"""Command `geovision polarlow-samples`: build a dataset from tracks and radar scenes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _COLUMNS = ["picture", "folder", "scene", "latitude", "longitude", "track", "min
 
 
 def register(app: typer.Typer) -> None:
+    """Add `polarlow-samples` to the application."""
     app.command(
         "polarlow-samples",
         epilog=examples_epilog(
@@ -29,37 +30,49 @@ def register(app: typer.Typer) -> None:
 
 def polar_low_samples(
     tracks: Annotated[
-        Path, typer.Argument(help="CSV: time, latitude, longitude; track and label (pos, neg) if wanted.")
+        Path,
+        typer.Argument(
+            help="CSV file with the columns time, latitude and longitude, and optionally track and label "
+            "(pos, neg)."
+        ),
     ],
     scenes: Annotated[
-        list[str], typer.Argument(help="GeoTIFF or COG, each of both polarisations.", metavar="SCENE...")
+        list[str],
+        typer.Argument(help="GeoTIFF or COG files, each with both polarizations.", metavar="SCENE..."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    quantity: Annotated[Quantity, typer.Option(help="What the numbers of the scenes are; never guessed.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the dataset.")],
+    quantity: Annotated[
+        Quantity, typer.Option(help="Quantity of the values of the scenes; it is never guessed.")
+    ],
     db_range: Annotated[
         str | None,
-        typer.Option(help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2."),
+        typer.Option(
+            help="Backscatter of the counts 1 and 255, in dB, such as cross_pol=-36:-14,co_pol=-28:-2."
+        ),
     ] = None,
     bands: Annotated[
         str | None,
-        typer.Option(help="Numbers of the bands, such as cross_pol=2,co_pol=1; by their names if absent."),
+        typer.Option(
+            help="Band numbers, such as cross_pol=2,co_pol=1. Default: bands are found by their names."
+        ),
     ] = None,
     max_time_offset: Annotated[
         float, typer.Option(min=0, help="Maximum time between a scene and a track, in minutes.")
     ] = 90,
     pixel_size: Annotated[float, typer.Option(min=1, help="Side of a pixel, in m.")] = 500,
     extent: Annotated[float, typer.Option(min=1, help="Side of an image, in km.")] = 400,
-    split: Annotated[str, typer.Option(help="train or test, for pictures that have a label.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of labeled images: train or test.")] = "train",
     min_valid: Annotated[
         float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in an image.")
     ] = 0.3,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the list.")
+        TableFormat, typer.Option("--format", help="Format of the list.")
     ] = TableFormat.table,
 ) -> None:
-    """Cut pictures around tracked polar lows out of radar scenes, in the layout of the published data set.
+    """Extract images of tracked polar lows from radar scenes, in the layout of the published dataset.
 
-    Pictures without a label go to OUT/unsorted: look at them, and move them to OUT/train/pos and neg.
+    Images without a label are written to OUT/unsorted. Inspect them and move them to
+    OUT/train/pos and OUT/train/neg.
     """
     from geovision.datasets.polar_low_collocation import collocate, read_tracks, write_samples
     from geovision.readers.images import expand
@@ -78,8 +91,8 @@ def polar_low_samples(
     for scene in opened:
         scene.check_values()
     found = list(collocate(opened, points, max_time_offset=datetime.timedelta(minutes=max_time_offset)))
-    near = f"{len(found)} meetings within {max_time_offset:g} minutes"
-    print_status(f"{len(points)} points and {len(opened)} scenes: {near}")
+    matches = f"{len(found)} matches within {max_time_offset:g} minutes"
+    print_status(f"{len(points)} points and {len(opened)} scenes: {matches}")
     written = write_samples(
         found,
         out,
@@ -90,4 +103,6 @@ def polar_low_samples(
         min_valid=min_valid,
     )
     write_rows(written, _COLUMNS, output_format)
-    print_status(f"wrote {len(written)} pictures to {out}; {len(found) - len(written)} had too little data")
+    print_status(
+        f"wrote {len(written)} images to {out}; skipped {len(found) - len(written)} with too few valid pixels"
+    )

@@ -1,4 +1,4 @@
-"""`geovision predict`: answers for one's own files."""
+"""Command `geovision predict`: predict files."""
 
 from __future__ import annotations
 
@@ -48,17 +48,19 @@ class InferencePrecision(enum.StrEnum):
 PrecisionOption = Annotated[
     InferencePrecision,
     typer.Option(
-        help="auto: bfloat16 where it is faster and answers alike. int8: convolutions in 8-bit integers."
+        help="Numeric precision. auto: bfloat16 if it is faster and accurate enough, else float32. "
+        "int8: convolutions in 8-bit integers."
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `predict` to the application."""
     app.command(
         "predict",
         epilog=examples_epilog(
             "geovision predict cloud-mobilenetv2 sky.jpg",
-            "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > answers.csv",
+            "geovision predict cloud-mobilenetv2 holiday/ 'more/*.png' --format csv > predictions.csv",
             "geovision predict runs/mine sky.jpg --card --lang zh",
             "geovision predict runs/hail samples/ --out masks",
         ),
@@ -66,49 +68,56 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="INPUT...")],
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.", metavar="INPUT...")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the rows.")
+        TableFormat, typer.Option("--format", help="Format of the output.")
     ] = TableFormat.table,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of inputs per forward pass.")] = 32,
     precision: PrecisionOption = InferencePrecision.auto,
-    top_k: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to write.")] = 3,
-    lang: Annotated[Language, typer.Option(help="Language of names, words and cards.")] = Language.en,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of most probable classes in the output.")] = 3,
+    lang: Annotated[Language, typer.Option(help="Language of class names, words and cards.")] = Language.en,
     card: Annotated[
-        bool, typer.Option("--card", help="Add what is known about the likeliest class.")
+        bool, typer.Option("--card", help="Add the facts about the most probable class.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for a NetCDF file and a picture of each mask or field.")
+        Path | None, typer.Option(help="Output folder of a NetCDF file and a figure of each mask or field.")
     ] = None,
 ) -> None:
-    """Answer for photos or other files: the likeliest classes, calibrated, and what speaks against them; of
-    a mask in how many cells the answer is yes, in how many it means something, and the highest probability.
-    With --out the mask itself, on the grid and at the time of its file.
+    """Predict classes, masks or fields of photos or other files.
 
-    A file that cannot be read is named on standard error, the others are answered, and the exit
-    code is 1.
+    Classes: the most probable classes with calibrated probabilities, and flags of doubtful
+    inputs. Masks: the number of positive cells, the number of valid cells and the highest
+    probability. With --out, the mask itself is written, with the grid and time of its input.
+
+    Unreadable files are listed on standard error, the others are predicted, and the exit code is
+    1.
     """
     from geovision.models._predict import iter_predict
 
     opened = open_model(model, weights)
     maps = None if out is None else _DensePredictionFiles(out, opened)
-    answers = iter_predict(opened, inputs, batch_size=batch_size, precision=precision.value, skip_errors=True)
+    predictions = iter_predict(
+        opened, inputs, batch_size=batch_size, precision=precision.value, skip_errors=True
+    )
     unreadable: list[Prediction] = []
     cards: dict[str, dict[str, str]] = {}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for answer in answers:
-            if "unreadable" in answer.flags:
-                unreadable.append(answer)
-                print_status(answer.error or answer.source)
+        for prediction in predictions:
+            if "unreadable" in prediction.flags:
+                unreadable.append(prediction)
+                print_status(prediction.error or prediction.source)
                 continue
-            row = _row(answer, top_k, lang)
+            row = _row(prediction, top_k, lang)
             if maps is not None:
-                row["map"] = maps.save(answer)
+                row["map"] = maps.save(prediction)
             if card:
-                row["card"] = _facts(answer, lang)
+                row["card"] = _facts(prediction, lang)
                 cards.setdefault(f"{row['label']} {row['name']}", row["card"])
             yield row
 
@@ -120,12 +129,12 @@ def predict(
     if output_format is TableFormat.table:
         print("\n".join(_format_cards(cards)), end="")
     if unreadable:
-        print_status(f"{len(unreadable)} could not be read")
+        print_status(f"unreadable files: {len(unreadable)}")
         raise typer.Exit(1)
 
 
 class _DensePredictionFiles:
-    """The files of answers that are maps."""
+    """Writer of mask and field predictions."""
 
     def __init__(self, folder: Path, model: GeoModel) -> None:
         from geovision.inference import PredictionWriter
@@ -133,27 +142,28 @@ class _DensePredictionFiles:
         self.files = PredictionWriter(folder, model)
         self.names = FileNames()
 
-    def save(self, answer: Prediction) -> str:
-        """Write one, and say where."""
-        return str(self.files.save(answer, self.names.unique_name(answer.source))[0])  # type: ignore[arg-type]
+    def save(self, prediction: Prediction) -> str:
+        """Write one prediction and return the path of its file."""
+        name = self.names.unique_name(prediction.source)
+        return str(self.files.save(prediction, name)[0])  # type: ignore[arg-type]
 
 
 _MASK_COLUMNS = ("name", "cells", "valid_cells", "highest")
 
 
 def _columns(model: GeoModel, top: int, *, card: bool) -> list[str]:
-    """Names of the columns of a table or CSV."""
+    """Return the column names of a table or CSV."""
     from geovision.spec import MaskTarget
 
     if isinstance(model.target, MaskTarget):
         return ["source", *_MASK_COLUMNS, "flags"]
-    likeliest = ["label", "name", "probability", "word"]
+    first = ["label", "name", "probability", "word"]
     others = [name for rank in range(2, top + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-    return ["source", *likeliest, *others, "flags", *(["card"] if card else [])]
+    return ["source", *first, *others, "flags", *(["card"] if card else [])]
 
 
 def _row(prediction: Prediction, top: int, lang: Language) -> dict[str, Any]:
-    """One answer as plain data, in the reader's language."""
+    """Return a prediction as plain data, with texts in `lang`."""
     from geovision.heads.prediction import ClassPrediction, MaskPrediction, confidence_word
 
     row: dict[str, Any] = {"source": prediction.source, "flags": list(prediction.flags)}
@@ -174,7 +184,7 @@ def _row(prediction: Prediction, top: int, lang: Language) -> dict[str, Any]:
 
 
 def _facts(prediction: Prediction, lang: Language) -> dict[str, str]:
-    """What is known about the likeliest class, by heading; empty where nothing is."""
+    """Return the facts about the most probable class, by heading; empty without a card."""
     card = getattr(prediction, "card", None)
     if card is None:
         return {}
@@ -183,7 +193,7 @@ def _facts(prediction: Prediction, lang: Language) -> dict[str, str]:
 
 
 def _format_cards(cards: dict[str, dict[str, str]]) -> Iterator[str]:
-    """The cards one below the other, to stand under a table."""
+    """Format the cards as lines below a table."""
     for title, facts in cards.items():
         yield f"\n{title}"
         yield from (f"  {line}" for line in align_columns(list(facts.items())))

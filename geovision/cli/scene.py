@@ -1,4 +1,4 @@
-"""`geovision scene`: a model over a whole radar scene."""
+"""Command `geovision scene`: predict a radar scene with a sliding window."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `scene` to the application."""
     app.command(
         "scene",
         epilog=examples_epilog(
@@ -37,42 +38,52 @@ def register(app: typer.Typer) -> None:
 
 
 def scene(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
     source: Annotated[
         Path,
-        typer.Argument(help="GeoTIFF of both polarisations, or a Sentinel-1 SAFE folder.", metavar="INPUT"),
+        typer.Argument(help="GeoTIFF with both polarizations, or Sentinel-1 SAFE folder.", metavar="INPUT"),
     ],
-    out: Annotated[Path, typer.Option(help="Folder and first part of the names of the results.")],
+    out: Annotated[Path, typer.Option(help="Path prefix of the output files, such as maps/pass.")],
     quantity: Annotated[
-        Quantity | None, typer.Option(help="What its numbers are; never guessed. A SAFE folder says it.")
+        Quantity | None,
+        typer.Option(
+            help="Quantity of the values; it is never guessed. Not needed for SAFE folders, which declare it."
+        ),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
     db_range: Annotated[
         str | None,
         typer.Option(
-            help="Decibels of the counts 1 and 255, such as cross_pol=-36:-14,co_pol=-28:-2. "
-            "Default: those stored with the model."
+            help="Backscatter of the counts 1 and 255, in dB, such as cross_pol=-36:-14,co_pol=-28:-2. "
+            "Default: the range stored with the model."
         ),
     ] = None,
     bands: Annotated[
         str | None,
-        typer.Option(help="Numbers of the bands, such as cross_pol=2,co_pol=1; by their names if absent."),
+        typer.Option(
+            help="Band numbers, such as cross_pol=2,co_pol=1. Default: bands are found by their names."
+        ),
     ] = None,
     nodata: Annotated[
-        float | None, typer.Option(help="A value that stands for no data, beside what the file declares.")
+        float | None, typer.Option(help="Missing value, in addition to that declared by the file.")
     ] = None,
     time: Annotated[
-        datetime.datetime | None, typer.Option(help="When it was taken, UTC; as the file says if absent.")
+        datetime.datetime | None,
+        typer.Option(help="Acquisition time, in UTC. Default: the time in the file."),
     ] = None,
     crs: Annotated[
         str | None,
         typer.Option(
-            help="Projection of the result in metres, such as EPSG:3413, or scene: the scene's own. "
-            "Polar stereographic from 60 degrees on if absent."
+            help="Projection of the output with units of meters, such as EPSG:3413, or scene: the projection "
+            "of the scene. Default: polar stereographic poleward of 60 degrees, otherwise the projection of "
+            "the scene or UTM."
         ),
     ] = None,
     overlap: Annotated[
-        float, typer.Option(min=0, max=0.95, help="Fraction of a window that its neighbour covers too.")
+        float, typer.Option(min=0, max=0.95, help="Overlap of adjacent windows, as a fraction of a window.")
     ] = 0.5,
     min_valid: Annotated[
         float, typer.Option(min=0, max=1, help="Minimum fraction of valid pixels in a window.")
@@ -84,26 +95,30 @@ def scene(
         float | None,
         typer.Option(min=0.001, help="Minimum distance of two detections, in km. Default: half a window."),
     ] = None,
-    land: Annotated[Path | None, typer.Option(help="A raster that is not 0 over land.")] = None,
-    ice: Annotated[Path | None, typer.Option(help="A raster that is not 0 over sea ice.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows a forward pass.")] = 16,
+    land: Annotated[Path | None, typer.Option(help="Land raster, nonzero over land.")] = None,
+    ice: Annotated[Path | None, typer.Option(help="Sea ice raster, nonzero over sea ice.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of windows per forward pass.")] = 16,
     precision: PrecisionOption = InferencePrecision.auto,
-    workers: Annotated[int, typer.Option(min=0, help="Dask worker processes; 0: none.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Number of Dask worker processes; 0: none.")] = 0,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://…", help="Address of a Dask scheduler, instead of local processes."),
+    ] = None,
     explain_method: Annotated[
         Method | None,
         typer.Option(
-            "--explain", help="Draw what speaks for each detection, by this method; the first 20 at most."
+            "--explain",
+            help="Attribution method; one attribution figure for each of the 20 most probable detections.",
         ),
     ] = None,
     output_format: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the detections.")
+        TableFormat, typer.Option("--format", help="Format of the detections.")
     ] = TableFormat.table,
 ) -> None:
-    """Ask a model about a whole radar scene, window by window: a map of probabilities, how many windows
-    it was made of, detections, a picture.
+    """Predict a radar scene with a sliding window and list detections.
 
-    Prints the detections. Memory does not grow with the scene.
+    The output files are a probability map, the number of windows per pixel, the detections and a
+    figure. The detections are also printed. Memory use does not depend on the size of the scene.
     """
     opened = open_model(model, weights)
     from geovision.inference import ExecutorConfig
@@ -119,7 +134,7 @@ def scene(
     )
     masks = {name: path for name, path in (("land", land), ("ice", ice)) if path is not None}
 
-    def why(window: Any) -> Any:
+    def explain_window(window: Any) -> Any:
         assert explain_method is not None
         return api.explain(opened, window, method=explain_method.value).plot()
 
@@ -138,7 +153,7 @@ def scene(
             precision=precision.value,
             executor_config=ExecutorConfig(workers, scheduler),
             progress=progress,
-            explain_fn=why if explain_method else None,
+            explain_fn=explain_window if explain_method else None,
         )
     write_rows(_rows(summary), _columns(masks), output_format)
     _print_summary(summary)
@@ -164,16 +179,16 @@ def _rows(summary: SceneSummary) -> Iterator[dict[str, Any]]:
 
 
 def _print_summary(summary: SceneSummary) -> None:
-    asked = summary.windows - summary.skipped
-    skipped = f", {summary.skipped} skipped for want of data" if summary.skipped else ""
-    print_status(f"{len(summary.detections)} detections in {asked} windows{skipped}")
+    predicted = summary.windows - summary.skipped
+    skipped = f", {summary.skipped} skipped with too few valid pixels" if summary.skipped else ""
+    print_status(f"{len(summary.detections)} detections in {predicted} windows{skipped}")
     for path in summary.files.values():
         print_status(f"wrote {path}")
 
 
 @contextmanager
 def _steps_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """One progress bar a step on standard error."""
+    """Show one progress bar per step on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""`geovision serve`: a page for a phone, and a server that answers its pictures."""
+"""Command `geovision serve`: serve a page for phones and a prediction API."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    """Add `serve` to the application."""
     app.command(
         "serve",
         epilog=examples_epilog(
@@ -28,32 +29,42 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="A model's name, or a folder with a trained model.")],
-    weights: Annotated[str | None, typer.Option(help="Tag or folder; the default weights if absent.")] = None,
-    host: Annotated[str, typer.Option(help="0.0.0.0: everybody who reaches this machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    model: Annotated[str, typer.Argument(help="Name, hf:owner/repo, or folder of a trained model.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Tag or folder of the weights. Default: the default weights of the model."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address of the interface. 0.0.0.0: reachable from other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0: any free port.")] = 8000,
     offline: Annotated[
-        bool, typer.Option("--offline", help="The page answers in the browser: no picture leaves the phone.")
+        bool, typer.Option("--offline", help="Predict in the browser; no image leaves the phone.")
     ] = False,
     precision: Annotated[
-        ExportPrecision, typer.Option(help="int8: 8-bit weights and activations, smaller.")
+        ExportPrecision,
+        typer.Option(help="Numeric precision. int8: 8-bit weights and activations, smaller."),
     ] = ExportPrecision.float32,
     tls_cert: Annotated[
-        Path | None, typer.Option(help="PEM file; phones give camera and offline use to HTTPS alone.")
+        Path | None,
+        typer.Option(help="TLS certificate, PEM. Phones allow camera and offline use only over HTTPS."),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
-    max_megabytes: Annotated[float, typer.Option(min=0.01, help="Of one picture's file.")] = 20.0,
-    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of one picture.")] = 50.0,
+    tls_key: Annotated[Path | None, typer.Option(help="TLS private key, PEM.")] = None,
+    max_megabytes: Annotated[
+        float, typer.Option(min=0.01, help="Maximum file size of an image, in MB.")
+    ] = 20.0,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.01, help="Maximum number of pixels of an image, in millions.")
+    ] = 50.0,
     rate_limit: Annotated[
-        int, typer.Option(min=0, help="Largest number of images per minute from one address; 0: no limit.")
+        int, typer.Option(min=0, help="Maximum number of images per minute and client address; 0: no limit.")
     ] = 240,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Number of prediction threads; 0: number of processors.")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Number of prediction threads; 0: number of CPUs.")] = 0,
 ) -> None:
-    """Serve a page where one takes or chooses a picture and learns what it shows, and a JSON API.
+    """Serve a page that predicts photos, and a JSON API.
 
-    Pictures are answered in memory, neither written to disk nor logged. /openapi.json describes the API.
+    Images are processed in memory; they are not written to disk and not logged. /openapi.json
+    describes the API.
     """
     from geovision.serve import ServerAddress, ServerLimits, run_server
 
@@ -72,5 +83,5 @@ def serve(
         mode="device" if offline else "server",
         limits=limits,
         int8=precision is ExportPrecision.int8,
-        on_ready=lambda url: print_status(f"the page is at {url}; end with Ctrl-C"),
+        on_ready=lambda url: print_status(f"serving at {url}; stop with Ctrl-C"),
     )

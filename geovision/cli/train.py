@@ -1,4 +1,4 @@
-"""`geovision train`: train a model on a dataset, by name."""
+"""Command `geovision train`: train a model on a dataset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["TrainingPrecision", "register"]
 
 
 class TrainingPrecision(enum.StrEnum):
-    """Arithmetic of training, as lightning calls it."""
+    """Numeric precision of training."""
 
     recipe = "recipe"
     auto = "auto"
@@ -34,82 +34,105 @@ class TrainingPrecision(enum.StrEnum):
 
     @property
     def recipe_override(self) -> str | None:
-        """The precision that replaces that of a recipe, None for the recipe's own."""
+        """Lightning precision that replaces that of a recipe, or None."""
         lightning = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
         return None if self is TrainingPrecision.recipe else lightning.get(self.value, self.value)
 
 
 def register(app: typer.Typer) -> None:
+    """Add `train` to the application."""
     app.command(
         "train",
         epilog=examples_epilog(
             "geovision train cloud-mobilenetv2 --data my_folder",
             "geovision train cloud-vit --dataset ccsn --data CCSN --backbone-weights imagenet --out runs/vit",
-            "the same with --resume after an interruption",
+            "# After an interruption, add --resume to the same command.",
         ),
     )(train)
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="A model's name, as `geovision list` shows it.")],
+    model: Annotated[str, typer.Argument(help="Name of a model, as printed by `geovision list`.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to train on, or years such as 1985-1992; `train` where there is one."),
+        typer.Option(
+            help="Training split, or years such as 1985-1992. Default: `train` if official, else all samples."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the trained model; runs/MODEL if absent.")
+        Path | None, typer.Option(help="Output folder of the trained model. Default: runs/MODEL.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="In all, instead of the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Total number of epochs. Default: those of the recipe.")
+    ] = None,
     backbone_weights: Annotated[
-        str | None, typer.Option(help="`imagenet`, a timm tag, or a .safetensors file to begin from.")
+        str | None,
+        typer.Option(
+            help="Initial weights of the backbone: `imagenet`, a timm tag, or a .safetensors file. "
+            "Default: random weights."
+        ),
     ] = None,
     scalars: Annotated[
         list[str] | None,
-        typer.Option("--scalar", help="Name of a measurement used beside the image; may be repeated."),
+        typer.Option("--scalar", help="Name of a measurement in addition to the image. May be repeated."),
     ] = None,
     predictors: Annotated[
         list[str] | None,
         typer.Option(
             "--predictor",
-            help="Name of a further input field; may be repeated. If absent, all that the data have, or none "
-            "where the model looks at rain alone.",
+            help="Name of an additional input field. May be repeated. Default: all fields of the data, or "
+            "none if the model uses precipitation only.",
         ),
     ] = None,
-    head: Annotated[str, typer.Option(help="One of the task's heads, such as quantiles.")] = "",
+    head: Annotated[
+        str, typer.Option(help="Head of the task, such as quantiles. Default: the head of the model.")
+    ] = "",
     factor: Annotated[
-        int | None, typer.Option(min=1, help="How many times finer a network of fields makes its grid.")
+        int | None,
+        typer.Option(
+            min=1, help="Refinement factor of a field model: ratio of input to output grid spacing."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="By name; if absent, `scratch` without backbone weights, else the model's own."),
+        typer.Option(
+            help="Name of a recipe. Default: `scratch` without backbone weights, else that of the model."
+        ),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Height and width of the input, pixels.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Height and width of the input, in pixels.")] = None,
     validation: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=0.9,
-            help="Fraction held back to watch, whole groups. If absent, the `val` split of the data, or 0.1.",
+            help="Fraction of samples for validation, in whole groups. Default: the `val` split of the data, "
+            "or 0.1.",
         ),
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="In the end, fit the probabilities to what was held back.")
+        bool,
+        typer.Option(
+            "--calibrate", help="After training, calibrate probabilities on the validation samples."
+        ),
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    precision: Annotated[TrainingPrecision, typer.Option(help="Arithmetic.")] = TrainingPrecision.recipe,
-    devices: Annotated[str, typer.Option(help="`auto` or a number.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Random seed. Default: the seed of the recipe.")] = None,
+    precision: Annotated[
+        TrainingPrecision, typer.Option(help="Floating-point precision of the training.")
+    ] = TrainingPrecision.recipe,
+    devices: Annotated[str, typer.Option(help="Number of devices, or `auto`.")] = "auto",
     num_workers: Annotated[
         int, typer.Option(min=0, help="Number of loader processes; 0: load in this process.")
     ] = 0,
 ) -> None:
-    """Train a model on a data set; data of one's own trains with its own classes.
+    """Train a model on a public dataset or on your data.
 
-    Writes checkpoints, logs and the trained model to --out, and prints where the model is.
+    Your data define their own classes. Checkpoints, logs and the trained model are written to
+    --out. The path of the model is printed.
     """
     spec = registry.find_model(model)
     dataset = dataset or default_layout(spec.task)
@@ -143,9 +166,9 @@ def train(
     )
     folder = out or Path("runs") / opened.spec.name
     if calibrate and held_back is None:
-        raise OptionError("--calibrate needs samples that are not trained on; leave out --validation 0")
+        raise OptionError("--calibrate requires validation samples; omit --validation 0")
     steps = f", {chosen.epochs} epochs" if spec.fit == "gradient" else ""
-    print_status(f"training {opened.spec.name} on {len(samples)} samples{steps}, into {folder}")
+    print_status(f"training {opened.spec.name} on {len(samples)} samples{steps}; output: {folder}")
     api.train(
         opened,
         samples,

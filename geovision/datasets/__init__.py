@@ -1,1 +1,1 @@
-"""One adapter a data set: the files of its authors in, samples in physical units out."""
+"""Dataset adapters: each reads the files of one published layout as samples in physical units."""

@@ -1,7 +1,7 @@
-"""What a set of photos holds, and what would mislead those who train on it.
+"""Audit of a dataset of photos: unreadable files, duplicates and label conflicts.
 
-Everything is looked at afresh: files that cannot be read, photos that are in it twice, and photos
-that are in it twice under different labels.
+The audit reads all files. It reports files that cannot be read, photos that occur more than once, and photos
+that occur with different labels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,14 @@ _THUMBNAIL = (128, 128)
 
 @dataclass(frozen=True, order=True)
 class ImageProperties:
-    """What a file's header says: width and height in pixels, Pillow's mode, format."""
+    """Properties of an image from the header of its file.
+
+    Args:
+        width: Width, in pixels.
+        height: Height, in pixels.
+        mode: Mode of Pillow, such as "RGB".
+        format: Format of Pillow, such as "JPEG".
+    """
 
     width: int
     height: int
@@ -58,19 +65,22 @@ class ImageProperties:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What `audit` found. Photos are named by their path below the root of the data set.
+    """Result of `audit`.
+
+    Photos are named by their path relative to the root of the dataset.
 
     Attributes:
-        card: What is known about the data set beforehand, its traps among it.
-        root: Where it lies.
-        labels: Class of each photo that can be read.
-        image_properties: Size, mode and format of each of them.
-        unreadable: Files that cannot be read, with the reason.
+        card: Card of the dataset, with its caveats.
+        root: Folder of the dataset.
+        classes: Class codes of the dataset.
+        labels: Class of each readable photo.
+        image_properties: Size, mode and format of each readable photo.
+        unreadable: Reason by file for files that cannot be read.
         group_by_image: Near-duplicate group of each photo.
-        groups: Near-duplicate groups of two or more.
-        label_conflicts: Those of them whose labels disagree.
-        exact_duplicates: Photos with exactly the same pixels, two or more together.
-        thumbnails: uint8 ``(y, x, 3)`` of the first disagreeing photos.
+        groups: Members of each near-duplicate group of two or more.
+        label_conflicts: Members of each group with different labels.
+        exact_duplicates: Photos with exactly the same pixels, in groups of two or more.
+        thumbnails: Photos of the first groups with different labels, uint8, shape ``(y, x, 3)``.
     """
 
     card: DatasetCard
@@ -87,24 +97,24 @@ class AuditReport:
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Photos of each class that can be read."""
+        """Number of readable photos of each class."""
         return self._count(self.labels)
 
     @property
     def property_counts(self) -> dict[ImageProperties, int]:
-        """Photos of each size, mode and format, the most frequent first."""
+        """Number of photos of each size, mode and format, in descending order."""
         return dict(Counter(self.image_properties.values()).most_common())
 
     @property
     def conflicting_label_pairs(self) -> dict[tuple[str, str], int]:
-        """How many groups hold both of two labels, the most frequent pair first."""
+        """Number of groups that contain both labels of each pair, in descending order."""
         pairs: Counter[tuple[str, str]] = Counter()
         for photos in self.label_conflicts.values():
             pairs.update(combinations(sorted({self.labels[name] for name in photos}), 2))
         return dict(pairs.most_common())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return the report as plain data for JSON."""
         return {
             "dataset": self.card.name,
             "root": str(self.root),
@@ -133,26 +143,29 @@ class AuditReport:
         }
 
     def to_text(self) -> str:
-        """The findings as plain text: totals, classes, files, pairs, every disagreeing group."""
+        """Return the report as plain text.
+
+        The text contains totals, classes, files, pairs of labels and every group with different labels.
+        """
         parts = [
             f"{self.card.title}\n{self.root}",
             _table(self._totals()),
-            _table([("class", "photos", "in a group", "labels disagree"), *self._class_rows()]),
+            _table([("class", "photos", "in a group", "label conflicts"), *self._class_rows()]),
             _table([("files", "photos"), *((kind, count) for kind, count in self.property_counts.items())]),
         ]
         if len({(kind.width, kind.height) for kind in self.image_properties.values()}) > 1:
-            parts.append("The photos have several sizes: bring them to one before anything learns from them.")
+            parts.append("The photos have several sizes. Resize them to one size before training.")
         if self.unreadable:
             parts.append("Files that cannot be read\n" + _lines(self.unreadable.values()))
         if self.label_conflicts:
             pairs = [(f"{a} {b}", count) for (a, b), count in self.conflicting_label_pairs.items()]
             parts.append(_table([("both labels", "groups"), *pairs]))
             parts.append(
-                "Groups whose labels disagree\n"
+                "Groups with different labels\n"
                 + _lines(map(self._with_labels, self.label_conflicts.values()))
             )
         if self.card.caveats:
-            parts.append("Known beforehand\n" + _lines(self.card.caveats))
+            parts.append("Known caveats\n" + _lines(self.card.caveats))
         return "\n\n".join(parts) + "\n"
 
     def _with_labels(self, photos: Sequence[str]) -> str:
@@ -163,15 +176,15 @@ class AuditReport:
         return [
             ("photos", len(self.labels), ""),
             ("files that cannot be read", len(self.unreadable), ""),
-            ("groups, near-duplicates together", len(set(self.group_by_image.values())), ""),
+            ("near-duplicate groups", len(set(self.group_by_image.values())), ""),
             ("groups of two or more", len(self.groups), f"{_total(self.groups.values())} photos"),
             (
-                "the same pixels exactly",
+                "groups with the same pixels",
                 len(self.exact_duplicates),
                 f"{_total(self.exact_duplicates)} photos",
             ),
             (
-                "groups whose labels disagree",
+                "groups with different labels",
                 len(self.label_conflicts),
                 f"{_total(self.label_conflicts.values())} photos",
             ),
@@ -179,16 +192,19 @@ class AuditReport:
 
     def _class_rows(self) -> list[tuple[str, int, int, int]]:
         grouped = self._count(name for photos in self.groups.values() for name in photos)
-        disagree = self._count(name for photos in self.label_conflicts.values() for name in photos)
-        return [(code, self.class_counts[code], grouped[code], disagree[code]) for code in self.classes]
+        in_conflict = self._count(name for photos in self.label_conflicts.values() for name in photos)
+        return [(code, self.class_counts[code], grouped[code], in_conflict[code]) for code in self.classes]
 
     def _count(self, photos: Iterable[str]) -> dict[str, int]:
         counts = Counter(self.labels[name] for name in photos)
         return {code: counts[code] for code in self.classes}
 
     def to_csv(self) -> str:
-        """One line for each photo in a group of two or more: group, path, label, whether the labels of
-        the group disagree, and the first photo with exactly the same pixels, if any."""
+        """Return one line for each photo in a group of two or more.
+
+        The columns are the group, the path, the label, whether the labels of the group differ, and the first
+        photo with exactly the same pixels, if there is one.
+        """
         same = {name: photos[0] for photos in self.exact_duplicates for name in photos}
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -200,8 +216,10 @@ class AuditReport:
         return stream.getvalue()
 
     def figures(self) -> dict[str, Figure]:
-        """``classes`` and ``sizes`` as bars; ``disagreeing``, a sheet of the first groups whose labels
-        disagree, where there are any.
+        """Return the figures of the report by name.
+
+        ``classes`` and ``sizes`` are bar charts. ``label_conflicts`` shows the photos of the first groups
+        with different labels, if there are any.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -209,12 +227,12 @@ class AuditReport:
         from geovision.plots import plot_counts, plot_image_grid
 
         sizes = Counter(f"{kind.width}x{kind.height}" for kind in self.image_properties.values())
-        most = dict(sizes.most_common(12))
-        if len(sizes) > len(most):
-            most["others"] = sizes.total() - sum(most.values())
-        drawn = {
+        frequent = dict(sizes.most_common(12))
+        if len(sizes) > len(frequent):
+            frequent["others"] = sizes.total() - sum(frequent.values())
+        figures = {
             "classes": plot_counts(self.class_counts, title=self.card.title, unit="photos"),
-            "sizes": plot_counts(most, title="Width x height, pixels", unit="photos"),
+            "sizes": plot_counts(frequent, title="Width x height, pixels", unit="photos"),
         }
         if self.thumbnails:
             number = {group: index for index, group in enumerate(self.label_conflicts, 1)}
@@ -223,19 +241,25 @@ class AuditReport:
                 for name in self.thumbnails
             ]
             shown = min(len(self.label_conflicts), _MAX_PLOTTED_GROUPS)
-            heading = (
-                f"{shown} of {len(self.label_conflicts)} groups of near-duplicates under different labels"
+            title = f"{shown} of {len(self.label_conflicts)} near-duplicate groups with different labels"
+            figures["label_conflicts"] = plot_image_grid(
+                list(self.thumbnails.values()), titles, columns=10, suptitle=title
             )
-            drawn["label_conflicts"] = plot_image_grid(
-                list(self.thumbnails.values()), titles, columns=10, suptitle=heading
-            )
-        return drawn
+        return figures
 
     def save(self, folder: Path) -> Path:
-        """Write ``audit.txt``, ``audit.json``, ``groups.csv`` and the figures as PNG, all or none.
+        """Write ``audit.txt``, ``audit.json``, ``groups.csv`` and the figures as PNG.
+
+        Either all files are written or none.
+
+        Args:
+            folder: Folder to write to.
+
+        Returns:
+            The folder.
 
         Raises:
-            StorageError: They could not be written.
+            StorageError: The files could not be written.
             MissingExtraError: matplotlib is not installed.
         """
         texts = {
@@ -253,25 +277,27 @@ class AuditReport:
 
 
 def audit(dataset: GeoDataset, out: Path | None = None) -> AuditReport:
-    """Read every photo of a data set and say what was found.
+    """Read every photo of a dataset and report duplicates, conflicts and unreadable files.
 
     Args:
-        dataset: Any set of photos with classes.
-        out: Folder for the report with its figures; None writes nothing.
+        dataset: Dataset of photos with classes.
+        out: Folder for the report with its figures. Default: None, nothing is written.
 
     Raises:
-        OptionError: The data set holds no photos with classes.
+        OptionError: The dataset contains no photos with classes.
         StorageError: The report could not be written.
     """
     if not isinstance(dataset, ImageDataset):
-        raise OptionError(f"{dataset.card.name} holds no photos with classes; only those are audited")
+        raise OptionError(
+            f"{dataset.card.name} contains no photos with classes; only such datasets can be audited"
+        )
     names = dataset.names
     prints = fingerprints(dataset.paths, dataset.input_spec)
     good = [position for position in range(len(names)) if position not in prints.unreadable]
     readable, readable_prints = dataset.subset(good), prints.take(good)
     good_names, paths = readable.names, readable.paths
     groups = near_duplicate_groups(readable_prints, good_names)
-    disagreeing = _names_by_group(conflicting_groups(groups, readable.labels), good_names)
+    label_conflicts = _names_by_group(conflicting_groups(groups, readable.labels), good_names)
     report = AuditReport(
         card=dataset.card,
         root=dataset.root,
@@ -284,12 +310,12 @@ def audit(dataset: GeoDataset, out: Path | None = None) -> AuditReport:
         unreadable={names[position]: reason for position, reason in prints.unreadable.items()},
         group_by_image=dict(zip(good_names, groups, strict=True)),
         groups=_names_by_group(group_members(groups), good_names),
-        label_conflicts=disagreeing,
+        label_conflicts=label_conflicts,
         exact_duplicates=[
             [good_names[position] for position in same]
             for same in exact_duplicates(paths, readable_prints, dataset.input_spec)
         ],
-        thumbnails=_thumbnails(readable, list(disagreeing.values())[:_MAX_PLOTTED_GROUPS]),
+        thumbnails=_thumbnails(readable, list(label_conflicts.values())[:_MAX_PLOTTED_GROUPS]),
     )
     if out is not None:
         report.save(Path(out))
@@ -316,7 +342,7 @@ def _total(groups: Iterable[Sequence[str]]) -> int:
 
 
 def _table(rows: Sequence[Sequence[object]]) -> str:
-    """Columns side by side: numbers to the right, words to the left."""
+    """Format rows as columns: numbers to the right, words to the left."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     right = [isinstance(cell, int) for cell in rows[-1]]

@@ -1,4 +1,4 @@
-"""What every data set is: samples in physical units, each with the group that splits keep together."""
+"""Base class of all datasets: samples in physical units, each with its split group."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ __all__ = [
 
 
 class Sample(TypedDict):
-    """One sample, in the form that models take.
+    """One sample, in the form that models expect.
 
     Attributes:
-        inputs: By input name, in physical units, axes as in its `InputSpec.layout`.
-        valid: By input name, which values are there (bool, the input's shape), and under "target"
-            which labels are (the target's shape); absent: all.
-        target: Class index (int64 scalar), or mask or field ``(channel, y, x)``.
-        group: What a split must not cut: near-duplicate group, night, pass, storm day, winter.
-        source: Where it was read from.
+        inputs: Tensors by input name, in physical units. The axes are those of the `InputSpec.layout`.
+        valid: Valid masks by input name (bool, shape of the input). The key "target" contains the valid mask
+            of the target (shape of the target). Without a mask, all values are valid.
+        target: Class index (int64 scalar), or mask or field, shape ``(channel, y, x)``.
+        group: Name of the group that a split keeps together: near-duplicate group, night, pass, storm day or
+            winter.
+        source: Path of the file that the sample was read from.
     """
 
     inputs: dict[str, Tensor]
@@ -57,21 +58,23 @@ class Sample(TypedDict):
 
 
 Transforms = Callable[[Sample], Sample]
-"""A function of a sample that returns a sample of the same form, such as an augmentation."""
+"""Function from a sample to a sample of the same form, such as an augmentation."""
 
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """Where a data set comes from and what it must not be used for.
+    """Origin, terms and known limitations of a dataset.
 
     Args:
-        name, title: In the registry, and in full.
+        name: Name in the registry.
+        title: Full title.
         source: DOI or address.
-        license: Terms of the data.
-        citation: How its authors want to be cited.
-        split_group: What a split must keep together, in words.
-        layout: Folder and file names, as its authors ship them.
-        caveats: What misleads those who do not know the data.
+        license: License of the data.
+        citation: Citation that the authors request.
+        split_group: Description of the group that a split keeps together.
+        layout: Names of folders and files, as published by the authors.
+        caveats: Known problems of the data and of published results. Default: none.
+        class_counts: Published number of samples by class. Default: none.
     """
 
     name: str
@@ -88,27 +91,32 @@ class DatasetCard:
 class GeoDataset(Dataset[Sample], abc.ABC):
     """Samples of one task.
 
-    An adapter reads files of one layout under `root`. `split` is one of `splits`, or None for all
-    of them. Subsets keep everything but the samples.
+    An adapter reads files of one layout below `root`. `split` is one of `splits`, or None for all samples. A
+    subset keeps everything except the samples that are left out.
     """
 
     card: ClassVar[DatasetCard]
+    """Origin, terms and known limitations."""
     task: ClassVar[str]
+    """Name of the task in the registry."""
     splits: ClassVar[tuple[str, ...]] = ()
+    """Names of the official splits."""
     downloads: ClassVar[DataverseRecord | tuple[RemoteFile, ...] | None] = None
-    """Where `geovision download` takes it from; None: only by hand, as its card says."""
+    """Files for `geovision download`; None: obtain them by hand, as the card describes."""
     class_mapping: ClassVar[ClassMapping | None] = None
-    """How a model of the task's own classes is scored here; None: only one with the same classes."""
+    """Mapping of predicted task classes to classes of the dataset; None: both must have the same classes."""
     supports_unpaired: ClassVar[bool] = False
-    """Its sources may be such that are not synchronous, and the constructor takes ``synchronous=False``."""
+    """Whether sources without common days are supported, with ``synchronous=False``."""
     target: Target
+    """Target of the samples: classes, field or mask."""
     transforms: Transforms | None = None
-    """Function of a sample that returns a sample, applied last; subsets keep it."""
+    """Function from a sample to a sample, applied last; subsets keep it."""
     synchronous: bool = True
-    """Each truth is of the very time of its input; False: both have the same climate and no more."""
+    """Whether each target has the same time as its input; if False, they share only the climate."""
 
     @abc.abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of samples."""
 
     def __getitem__(self, index: int) -> Sample:
         """Return one sample, after `transforms`."""
@@ -117,13 +125,17 @@ class GeoDataset(Dataset[Sample], abc.ABC):
 
     @abc.abstractmethod
     def read_sample(self, index: int) -> Sample:
-        """Read one sample, before `transforms`."""
+        """Read one sample, before `transforms`.
+
+        Args:
+            index: Position of the sample.
+        """
 
     def _prepare(self, root: str | Path, transforms: Transforms | None, download: bool) -> Path:
-        """Store the transforms, download the files on request, and return the root as a path.
+        """Store the transforms, download the files on request and return the root.
 
         Raises:
-            DownloadError: The dataset has no download, or it failed.
+            DownloadError: The dataset has no download, or the download failed.
         """
         self.transforms = transforms
         if download:
@@ -133,26 +145,38 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     @property
     @abc.abstractmethod
     def groups(self) -> Sequence[str]:
-        """The split group of each sample, without reading it."""
+        """Split group of each sample, without reading the samples."""
 
     @property
     def is_consecutive(self) -> Sequence[bool] | None:
-        """Of each sample whether it is the day after the one before it, in the same group; None where samples
-        are no days."""
+        """Whether each sample is the day after the previous sample of the same group.
+
+        None if the samples are not daily.
+        """
         return None
 
     @abc.abstractmethod
     def subset(self, indices: Sequence[int]) -> Self:
-        """The same data set with these samples alone, in this order."""
+        """Return the dataset with these samples only, in this order.
+
+        Args:
+            indices: Positions of the samples.
+        """
 
     @abc.abstractmethod
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
-        """A figure of one sample, with what a model said where that is given."""
+        """Plot one sample, with a prediction if there is one.
+
+        Args:
+            sample: Sample of this dataset.
+            prediction: Prediction of a model for the sample. Default: None.
+        """
 
     def model_kwargs(self) -> Mapping[str, Any]:
         """Return keywords of `geovision.create` that make a model fit this dataset.
 
-        Classes, where they differ from those of the task; subclasses add grids and predictors.
+        The keywords contain the classes if they differ from those of the task. Subclasses add grids and
+        predictors.
         """
         own = registry.find_task(self.task).target if isinstance(self.target, ClassTarget) else None
         if isinstance(self.target, ClassTarget) and isinstance(own, ClassTarget):
@@ -160,7 +184,7 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         return {}
 
     def with_predictors(self, names: Sequence[str]) -> Self:
-        """Return the same samples with these additional channels of the first input.
+        """Return the same samples with additional channels of the first input.
 
         Args:
             names: Names of the channels, in this order.
@@ -170,13 +194,15 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         """
         if names:
             raise OptionError(
-                f"{self.card.name} has no predictor {names[0]!r}, and no others to choose from; "
+                f"{self.card.name} has no predictor {names[0]!r} and no other additional channels; "
                 "leave out the predictors"
             )
         return self
 
     def with_size(self, size: tuple[int, int]) -> Self:
-        """Return the same samples at another size, or unchanged where the dataset has only one.
+        """Return the same samples at another size.
+
+        A dataset with only one size is returned unchanged.
 
         Args:
             size: Height and width, in pixels.
@@ -184,9 +210,9 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         return self
 
     def with_input(self, spec: InputSpec) -> Self:
-        """Return the same samples at the size and pixel size of an input of a model.
+        """Return the same samples at the size and pixel size of a model input.
 
-        Datasets that cannot be read at several sizes are returned unchanged.
+        A dataset that cannot be read at several sizes is returned unchanged.
 
         Args:
             spec: First input of a model; a size or pixel size of None keeps that of the dataset.
@@ -196,11 +222,11 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     def adapt_to(self, model: GeoModel) -> Self:
         """Return the same samples in the form that a model expects.
 
-        Subclasses set what they can vary: image size, pixel size, scalars, predictors and class names. Grids
+        Subclasses set what can vary: image size, pixel size, scalars, predictors and class names. Grids
         cannot be changed here; create the model with `model_kwargs` of the dataset.
 
         Args:
-            model: The model that is trained, evaluated or calibrated with the samples.
+            model: Model that is trained, evaluated or calibrated with the samples.
 
         Raises:
             OptionError: The dataset lacks a predictor of the model.
@@ -211,8 +237,15 @@ class GeoDataset(Dataset[Sample], abc.ABC):
     @classmethod
     @abc.abstractmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        """Write `n` generated samples in this very layout under `root`, so that the real reader
-        reads them back. The same seed gives the same files."""
+        """Write generated samples in the layout of this dataset.
+
+        The reader of the real files also reads the generated ones. The same seed gives the same files.
+
+        Args:
+            root: Folder to write to.
+            n: Number of samples.
+            seed: Seed of the generator. Default: 0.
+        """
 
     @classmethod
     def synthetic_samples(
@@ -232,7 +265,14 @@ class GeoDataset(Dataset[Sample], abc.ABC):
                 yield data[index]
 
     def group_split(self, fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
-        """(training, held back), no group in both, about `fraction` of the groups held back.
+        """Split the samples into two parts that have no group in common.
+
+        Args:
+            fraction: Fraction of the groups in the second part, at least one group. Default: 0.2.
+            seed: Seed of the random order of the groups. Default: 0.
+
+        Returns:
+            Training part and held-out part.
 
         Raises:
             DatasetError: There are fewer than two groups.
@@ -245,27 +285,27 @@ class GeoDataset(Dataset[Sample], abc.ABC):
         held = {names[index] for index in order[:count]}
         chosen = [group in held for group in self.groups]
         return (
-            self.subset([index for index, back in enumerate(chosen) if not back]),
-            self.subset([index for index, back in enumerate(chosen) if back]),
+            self.subset([index for index, is_held in enumerate(chosen) if not is_held]),
+            self.subset([index for index, is_held in enumerate(chosen) if is_held]),
         )
 
     def folds(self, *, seed: int = 0, k: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return `k` pairs of (training, test) positions; no group is in both.
 
         Args:
-            seed: Seed of the order of the groups.
-            k: Number of folds.
+            seed: Seed of the random order of the groups. Default: 0.
+            k: Number of folds. Default: 5.
 
         Raises:
             DatasetError: There are fewer groups than folds.
         """
         names = sorted(set(self.groups))
         if len(names) < k:
-            raise DatasetError(f"{self.card.name}: {len(names)} groups are too few for {k} folds")
+            raise DatasetError(f"{self.card.name}: {len(names)} groups are too few for {k} folds; reduce k")
         order = np.random.default_rng(seed).permutation(len(names))
-        fold_of = {names[group]: place % k for place, group in enumerate(order)}
-        number = np.array([fold_of[group] for group in self.groups], dtype=np.int64)
-        return [(np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(k)]
+        fold_of = {names[group]: rank % k for rank, group in enumerate(order)}
+        folds = np.array([fold_of[group] for group in self.groups], dtype=np.int64)
+        return [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(k)]
 
 
 @runtime_checkable
@@ -283,7 +323,7 @@ class HasPaths(Protocol):
 
     @property
     def paths(self) -> Sequence[Path]:
-        """The file of each sample."""
+        """File of each sample."""
 
 
 @runtime_checkable
@@ -303,22 +343,26 @@ class HasPixelSize(Protocol):
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Stack samples to a batch: tensors along a new first axis, groups and sources as lists.
+    """Stack samples to a batch.
 
-    A mask that only some samples have is filled with True for the others; an optional input that
-    only some have is filled with 0 and marked missing.
+    Tensors are stacked along a new first axis; groups and sources become lists. A mask that only some samples
+    have is True for the others. An optional input that only some samples have is 0 and marked as missing for
+    the others.
+
+    Args:
+        samples: Samples with the same shapes.
     """
     names = dict.fromkeys(name for sample in samples for name in sample["inputs"])
     inputs, valid = {}, {}
     for name in names:
-        some = next(s["inputs"][name] for s in samples if name in s["inputs"])
-        inputs[name] = torch.stack([s["inputs"].get(name, torch.zeros_like(some)) for s in samples])
+        example = next(s["inputs"][name] for s in samples if name in s["inputs"])
+        inputs[name] = torch.stack([s["inputs"].get(name, torch.zeros_like(example)) for s in samples])
         if any(name in s["valid"] or name not in s["inputs"] for s in samples):
-            valid[name] = torch.stack([_mask(sample, name, some) for sample in samples])
+            valid[name] = torch.stack([_mask(sample, name, example) for sample in samples])
     target = torch.stack([sample["target"] for sample in samples])
     if any("target" in sample["valid"] for sample in samples):
-        there = torch.ones_like(samples[0]["target"], dtype=torch.bool)
-        valid["target"] = torch.stack([sample["valid"].get("target", there) for sample in samples])
+        all_valid = torch.ones_like(samples[0]["target"], dtype=torch.bool)
+        valid["target"] = torch.stack([sample["valid"].get("target", all_valid) for sample in samples])
     return {
         "inputs": inputs,
         "valid": valid,

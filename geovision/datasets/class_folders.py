@@ -1,4 +1,4 @@
-"""Finding the folders of a data set whose classes are folders, by any of the names they go by."""
+"""Search for class folders and split folders under any of their known names."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from geovision.errors import DatasetError
 __all__ = ["FolderNames", "class_folders", "labeled_images", "split_folder"]
 
 FolderNames = Mapping[str, Sequence[str]]
-"""Class code to the names that its folder may have, besides the code itself."""
+"""Alternative folder names by class code, in addition to the code itself."""
 
 
 def class_folders(root: Path, names: FolderNames, *, expected: str) -> dict[Path, str]:
-    """The class of each folder directly under `root` that holds pictures.
+    """Return the class of each folder directly below `root` that contains images.
 
-    Case, spaces, punctuation and leading zeros do not count: ``"04 Clear-Sky"`` is ``"4_clearsky"``.
+    Case, spaces, punctuation and leading zeros are ignored: ``"04 Clear-Sky"`` is ``"4_clearsky"``.
 
     Args:
-        expected: The layout in words, for the message.
+        root: Folder to search.
+        names: Alternative folder names by class code.
+        expected: Description of the expected layout, for the error message.
 
     Raises:
-        DatasetError: A folder with pictures is no known class, or none is there.
+        DatasetError: A folder with images is not a known class, or there is no class folder.
     """
     known = {_normalize_name(name): code for code, several in names.items() for name in (code, *several)}
     inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = {path: known[_normalize_name(path.name)] for path in inner if _normalize_name(path.name) in known}
-    strange = [path.name for path in inner if path not in found and list_images(path)]
-    if strange:
+    unknown = [path.name for path in inner if path not in found and list_images(path)]
+    if unknown:
         raise DatasetError(
-            f"{root}: {', '.join(map(repr, strange[:5]))} holds pictures but is no class of this data set; "
-            f"expected {expected}"
+            f"{root}: {', '.join(map(repr, unknown[:5]))} contains images but is not a class of this "
+            f"dataset; expected {expected}"
         )
     if not found:
         raise DatasetError(f"{root}: {_describe_contents(inner, known)}; expected {expected}")
@@ -41,10 +43,18 @@ def class_folders(root: Path, names: FolderNames, *, expected: str) -> dict[Path
 
 
 def labeled_images(root: Path, names: FolderNames, *, expected: str, split: str = "") -> list[ImageRecord]:
-    """Every picture in the class folders directly under `root`, class by class as in `names`.
+    """Return the records of all images in the class folders directly below `root`.
+
+    The records are ordered by class, as in `names`.
+
+    Args:
+        root: Folder to search.
+        names: Alternative folder names by class code.
+        expected: Description of the expected layout, for the error message.
+        split: Name of the official split of the images. Default: "", no split.
 
     Raises:
-        DatasetError: As `class_folders`.
+        DatasetError: A folder with images is not a known class, or there is no class folder.
     """
     order = {code: position for position, code in enumerate(names)}
     folders = class_folders(root, names, expected=expected)
@@ -56,20 +66,26 @@ def labeled_images(root: Path, names: FolderNames, *, expected: str, split: str 
 
 
 def split_folder(root: Path, split: str) -> Path | None:
-    """The folder of an official split: the one called so, or the only one whose name begins so and
-    that holds folders; None where there is none.
+    """Return the folder of an official split, or None if there is none.
+
+    It is the folder with the name of the split. Otherwise it is the only folder whose name starts with the
+    split and that contains folders.
+
+    Args:
+        root: Folder to search.
+        split: Name of the split.
 
     Raises:
-        DatasetError: Several begin so.
+        DatasetError: The names of several folders start with the split.
     """
-    begin = [
+    candidates = [
         path
         for path in sorted(root.iterdir())
         if path.is_dir()
         and path.name.lower().startswith(split)
         and any(inner.is_dir() for inner in path.iterdir())
     ]
-    named = [path for path in begin if path.name.lower() == split] or begin
+    named = [path for path in candidates if path.name.lower() == split] or candidates
     if len(named) > 1:
         raise DatasetError(
             f"{root}: {' and '.join(path.name for path in named)} could both be the {split} split; rename "
@@ -83,9 +99,9 @@ def _normalize_name(name: str) -> str:
 
 
 def _describe_contents(inner: Sequence[Path], known: Mapping[str, str]) -> str:
-    """What stands there instead of class folders, in a few words."""
+    """Describe the content of a folder without class folders."""
     for path in inner:
         if any(deeper.is_dir() and _normalize_name(deeper.name) in known for deeper in path.iterdir()):
-            return f"the classes are one folder further down, give {path}"
+            return f"the class folders are in {path}, pass that folder"
     shown = ", ".join(path.name for path in inner[:4])
     return f"no class folder among {shown}" if inner else "there are no folders"

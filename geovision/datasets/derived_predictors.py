@@ -1,4 +1,4 @@
-"""Predictors that no file holds: made of other fields of the day, or those of the day before or after."""
+"""Predictors that are derived from other fields of the day, or from adjacent days."""
 
 from __future__ import annotations
 
@@ -26,8 +26,14 @@ _SUFFIXES = {"_day_before": -1, "_day_after": 1}
 
 
 def moisture_fluxes(fields: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
-    """Eastward and northward flux of moisture, by channel, where pressure and humidity are there on one grid
-    of latitudes and longitudes away from the equator; nothing elsewhere."""
+    """Return the eastward and northward moisture fluxes by channel.
+
+    The result is empty if pressure or humidity is missing, if they are not on one regular grid, or if the
+    grid is at the equator.
+
+    Args:
+        fields: Fields by channel, with the dimensions (time, lat, lon).
+    """
     import xarray as xr
 
     pressure = fields.get(AIR_PRESSURE_AT_SEA_LEVEL.name)
@@ -52,9 +58,12 @@ def moisture_fluxes(fields: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArra
 
 
 def parse_predictor(name: str) -> tuple[str, int]:
-    """The field that a predictor is of, and its day: -1 the one before, 1 the one after.
+    """Return the field of a predictor and its day: -1 previous, 0 same, 1 next.
 
-    >>> placed("precipitation_day_after"), placed("air_temperature")
+    Args:
+        name: Name of the predictor.
+
+    >>> parse_predictor("precipitation_day_after"), parse_predictor("air_temperature")
     (('precipitation', 1), ('air_temperature', 0))
     """
     for suffix, step in _SUFFIXES.items():
@@ -64,15 +73,20 @@ def parse_predictor(name: str) -> tuple[str, int]:
 
 
 def adjacent_days(field: xr.DataArray, groups: list[str]) -> dict[int, NDArray[np.integer]]:
-    """Position of the day before (-1), of the day itself (0) and of the day after (1) of each day of a field;
-    -1 where it is not there, or in another group of splits.
+    """Return the positions of the previous, same and next day for each day.
+
+    A day that is missing or belongs to another split group has the position -1.
 
     Args:
-        groups: That of each day.
+        field: Field with a time axis.
+        groups: Split group of each day.
+
+    Returns:
+        Positions by step: -1 for the previous day, 0 for the day itself, 1 for the next day.
     """
     times = field.indexes["time"]
     count = len(times)
-    follows = np.zeros(count + 1, dtype=bool)  # whether the day is the one after that before it
+    follows = np.zeros(count + 1, dtype=bool)  # whether the day directly follows the previous one
     hours = np.array([(later - earlier).total_seconds() / 3600 for earlier, later in pairwise(times)])
     follows[1:count] = (np.abs(hours - 24) < 1) & (np.array(groups[1:]) == np.array(groups[:-1]))
     here = np.arange(count)

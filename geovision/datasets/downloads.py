@@ -1,4 +1,4 @@
-"""Where the files of a data set lie, as data beside its adapter; `geovision.hub` fetches them."""
+"""Addresses of dataset files, declared next to each adapter and downloaded by `geovision.hub`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ class RemoteFile:
     """One file on a server.
 
     Args:
-        name: Where it goes under the data set's folder: a relative path with ``/``. What ends in
-            ``.zip`` is unpacked and not kept.
-        url: Its address, http or https.
-        size: Bytes; None where not known beforehand.
-        checksum: ``"sha256:HEX"``, ``"md5:HEX"`` or another algorithm of hashlib; empty: not known.
-        strip_top_level: The archive holds everything in one folder that is left out when it is unpacked.
+        name: Relative path in the folder of the dataset, with ``/``. A file that ends in ``.zip`` is
+            extracted and then removed.
+        url: Address, http or https.
+        size: Size in bytes. Default: None, unknown.
+        checksum: ``"sha256:HEX"``, ``"md5:HEX"`` or another algorithm of hashlib. Default: "", unknown.
+        strip_top_level: Whether to remove the top-level folder of the archive when it is extracted. Default:
+            False.
     """
 
     name: str
@@ -29,14 +30,15 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class DataverseRecord:
-    """A published data set in a Dataverse repository, whose record lists files with size and digest.
+    """Published dataset in a Dataverse repository, whose record lists files, sizes and digests.
 
     Args:
         server: Address of the repository.
         doi: Persistent identifier, with ``doi:``.
-        patterns: Wildcards over file names; the files that match the first pattern with any match
-            are fetched.
-        strip_top_level: As in `RemoteFile`, for the archives among them.
+        patterns: Wildcards for file names. The files that match the first pattern with any match are
+            downloaded. Default: all files.
+        strip_top_level: Whether to remove the top-level folder of archives when they are extracted. Default:
+            False.
     """
 
     server: str
@@ -46,5 +48,5 @@ class DataverseRecord:
 
     @property
     def landing_page(self) -> str:
-        """Where a person finds it."""
+        """Address of the web page of the dataset."""
         return f"https://doi.org/{self.doi.removeprefix('doi:')}"

@@ -1,15 +1,14 @@
-"""Which photos are the same picture: perceptual hashes, and the groups that they form.
+"""Near-duplicate detection with perceptual hashes.
 
-Two pictures are near-duplicates when both of two independent hashes agree within a limit:
+Two images are near-duplicates when both of two independent hashes agree within a limit:
 
-- pHash (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"): grey,
-  32x32, the 8x8 lowest coefficients of the cosine transform, each above or below their median;
-- dHash (Krawetz 2013, "Kind of like that"): grey, 9x8, each cell brighter or darker than its right
-  neighbour.
+- pHash (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"): gray, 32x32, the
+  8x8 lowest coefficients of the cosine transform, each above or below their median;
+- dHash (Krawetz 2013, "Kind of like that"): gray, 9x8, each cell brighter or darker than its right neighbor.
 
-Either alone confuses skies: a smooth gradient above a dark horizon has few low frequencies. Copies
-with exactly the same pixels agree in every bit, so they need no rule of their own. Groups are the
-connected parts: what is a near-duplicate of a member is in the group.
+One hash alone confuses images of the sky: a smooth gradient above a dark horizon has few low frequencies.
+Copies with exactly the same pixels agree in every bit, so they need no rule of their own. Groups are
+connected components: a near-duplicate of a member belongs to the group.
 """
 
 from __future__ import annotations
@@ -46,22 +45,23 @@ __all__ = [
 ]
 
 PHASH_LIMIT = 8
+"""Largest number of differing pHash bits of near-duplicates, of 64."""
 DHASH_LIMIT = 10
-"""Bits of 64 that may differ."""
+"""Largest number of differing dHash bits of near-duplicates, of 64."""
 
 _GRAY_SIZE = 256  # pixels; a photo is decoded near this size and shrunk from there
 _THREADS = 4
-_BLOCK = 1024  # rows of the distance matrix at a time; bounds the memory
+_BLOCK = 1024  # rows of the distance matrix at a time, to limit memory
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes of pictures, 64 bits each.
+    """Perceptual hashes of images, 64 bits each.
 
     Attributes:
-        phash, dhash: bool ``(n, 64)``.
-        unreadable: Position of each file that could not be read, with the reason; its bits mean
-            nothing.
+        phash: pHash of each image, bool, shape ``(image, 64)``.
+        dhash: dHash of each image, bool, shape ``(image, 64)``.
+        unreadable: Reason by position of each file that could not be read; its bits are meaningless.
     """
 
     phash: np.ndarray
@@ -69,36 +69,51 @@ class Fingerprints:
     unreadable: Mapping[int, str]
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.phash)
 
     def take(self, positions: Sequence[int] | np.ndarray) -> Fingerprints:
-        """Those of some of the pictures, all of them readable."""
+        """Return the hashes of some images, all of which must be readable.
+
+        Args:
+            positions: Positions of the images.
+        """
         return Fingerprints(self.phash[positions], self.dhash[positions], {})
 
 
 def fingerprint(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(pHash, dHash) of one picture, bool ``(64,)`` each.
+    """Return the pHash and the dHash of one image.
 
     Args:
-        rgb: uint8 ``(3, y, x)``.
+        rgb: Image, uint8, shape ``(3, y, x)``.
+
+    Returns:
+        pHash and dHash, bool, shape ``(64,)`` each.
     """
-    grey = Image.fromarray(rgb.transpose(1, 2, 0)).convert("L")
-    small = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
+    gray = Image.fromarray(rgb.transpose(1, 2, 0)).convert("L")
+    small = np.asarray(gray.resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
     transform = _dct_matrix(8, 32)
     frequencies = transform @ small @ transform.T
-    steps = np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS), dtype=np.int16)
+    steps = np.asarray(gray.resize((9, 8), Image.Resampling.LANCZOS), dtype=np.int16)
     phash = frequencies > np.median(frequencies)
     return phash.ravel(), (steps[:, 1:] > steps[:, :-1]).ravel()
 
 
 @functools.cache
 def _dct_matrix(rows: int, n: int) -> np.ndarray:
-    """The first rows of the type-II cosine transform of length `n`, unscaled."""
+    """Return the first rows of the type-II cosine transform of length `n`, unscaled."""
     return np.cos(np.pi / n * np.outer(np.arange(rows), np.arange(n) + 0.5))
 
 
 def fingerprints(paths: Sequence[Path], spec: InputSpec) -> Fingerprints:
-    """The hashes of files; a file that cannot be read is noted, not raised."""
+    """Compute the hashes of image files.
+
+    A file that cannot be read does not raise; the reason is in the result.
+
+    Args:
+        paths: Image files.
+        spec: Image input that the files are decoded for.
+    """
 
     def one(path: Path) -> tuple[np.ndarray, np.ndarray] | str:
         try:
@@ -120,7 +135,13 @@ def fingerprints(paths: Sequence[Path], spec: InputSpec) -> Fingerprints:
 def near_duplicate_pairs(
     hashes: Fingerprints, *, phash_limit: int = PHASH_LIMIT, dhash_limit: int = DHASH_LIMIT
 ) -> Iterator[tuple[int, int]]:
-    """Positions (i, j), i < j, of the pictures whose hashes both agree within the limits."""
+    """Yield the positions (i, j), i < j, of all pairs of near-duplicates.
+
+    Args:
+        hashes: Hashes of the images.
+        phash_limit: Largest number of differing pHash bits. Default: 8.
+        dhash_limit: Largest number of differing dHash bits. Default: 10.
+    """
     for start in range(0, len(hashes), _BLOCK):
         rows, rest = slice(start, start + _BLOCK), slice(start, None)
         near = (hamming_distance(hashes.phash[rows], hashes.phash[rest]) <= phash_limit) & (
@@ -131,16 +152,31 @@ def near_duplicate_pairs(
 
 
 def hamming_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Hamming distance of each of ``(n, bit)`` to each of ``(m, bit)``: float32 ``(n, m)``."""
-    # With bits as +1 and -1 the product of two hashes is (bits) - 2 * (bits that differ).
+    """Return the Hamming distances between two sets of hashes.
+
+    Args:
+        first: Hashes, bool, shape ``(n, bit)``.
+        second: Hashes, bool, shape ``(m, bit)``.
+
+    Returns:
+        Number of differing bits, float32, shape ``(n, m)``.
+    """
+    # With bits as +1 and -1, the product of two hashes is (bits) - 2 * (differing bits).
     signs, other_signs = (np.where(bits, np.float32(1), np.float32(-1)) for bits in (first, second))
     return (first.shape[1] - signs @ other_signs.T) / 2
 
 
 def connected_components(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """The smallest position connected with each of `n`; int64 ``(n,)``.
+    """Return the smallest position in the connected component of each node.
 
-    >>> components(4, [(1, 3)]).tolist()
+    Args:
+        n: Number of nodes.
+        pairs: Connected positions.
+
+    Returns:
+        Smallest connected positions, int64, shape ``(n,)``.
+
+    >>> connected_components(4, [(1, 3)]).tolist()
     [0, 1, 2, 1]
     """
     parent = list(range(n))
@@ -164,23 +200,39 @@ def near_duplicate_groups(
     phash_limit: int = PHASH_LIMIT,
     dhash_limit: int = DHASH_LIMIT,
 ) -> list[str]:
-    """The group of each picture, called by the first of its members in alphabetical order.
+    """Return the near-duplicate group of each image.
+
+    A group has the name of its first member in alphabetical order.
+
+    Args:
+        hashes: Hashes of the images.
+        names: Name of each image.
+        phash_limit: Largest number of differing pHash bits. Default: 8.
+        dhash_limit: Largest number of differing dHash bits. Default: 10.
 
     Raises:
-        DatasetError: Pictures that could not be read, all of them named.
+        DatasetError: Images could not be read; the message lists all of them.
     """
     raise_unreadable(hashes.unreadable.values(), len(hashes))
-    found = connected_components(
+    component = connected_components(
         len(hashes), near_duplicate_pairs(hashes, phash_limit=phash_limit, dhash_limit=dhash_limit)
     )
-    called: dict[int, str] = {}
+    group_of: dict[int, str] = {}
     for position in sorted(range(len(names)), key=lambda position: names[position]):
-        called.setdefault(int(found[position]), names[position])
-    return [called[int(position)] for position in found]
+        group_of.setdefault(int(component[position]), names[position])
+    return [group_of[int(part)] for part in component]
 
 
 def raise_unreadable(reasons: Collection[str], total: int) -> None:
-    """Raise a `DatasetError` with every reason why one of so many files cannot be read, if there is one."""
+    """Raise an error that lists all unreadable files, if there are any.
+
+    Args:
+        reasons: Reason for each unreadable file.
+        total: Number of all files.
+
+    Raises:
+        DatasetError: There is at least one reason.
+    """
     if reasons:
         raise DatasetError(
             f"{len(reasons)} of {total} files cannot be read: {'; '.join(reasons)}. Remove or replace them"
@@ -188,7 +240,12 @@ def raise_unreadable(reasons: Collection[str], total: int) -> None:
 
 
 def group_members(groups: Sequence[str], *, min_size: int = 2) -> dict[str, list[int]]:
-    """Positions in each group of at least so many, by group name."""
+    """Return the positions in each group of a minimum size, by group name.
+
+    Args:
+        groups: Group of each sample.
+        min_size: Smallest size of a group. Default: 2.
+    """
     gathered: dict[str, list[int]] = defaultdict(list)
     for position, group in enumerate(groups):
         gathered[group].append(position)
@@ -196,7 +253,12 @@ def group_members(groups: Sequence[str], *, min_size: int = 2) -> dict[str, list
 
 
 def conflicting_groups(groups: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
-    """The groups whose members stand under different labels, with their positions."""
+    """Return the positions in each group whose members have different labels.
+
+    Args:
+        groups: Group of each sample.
+        labels: Class index of each sample, shape (sample,).
+    """
     return {
         name: positions
         for name, positions in group_members(groups).items()
@@ -205,8 +267,15 @@ def conflicting_groups(groups: Sequence[str], labels: np.ndarray) -> dict[str, l
 
 
 def exact_duplicates(paths: Sequence[Path], hashes: Fingerprints, spec: InputSpec) -> list[list[int]]:
-    """Positions of the files that hold exactly the same pixels, two or more together. Only files
-    whose hashes agree in every bit are decoded again."""
+    """Return the positions of files with exactly the same pixels, in groups of two or more.
+
+    Only files whose hashes agree in every bit are decoded again.
+
+    Args:
+        paths: Image files.
+        hashes: Hashes of the files.
+        spec: Image input that the files are decoded for.
+    """
     alike: dict[bytes, list[int]] = defaultdict(list)
     for position in range(len(hashes)):
         if position not in hashes.unreadable:

@@ -1,5 +1,7 @@
-"""Hail samples as `geovision hail-samples` writes them: radar, satellite, reanalysis and ground over the
-windows that end with the label."""
+"""Hail samples as `geovision hail-samples` writes them.
+
+A sample contains radar, satellite, reanalysis and terrain over the windows that end with the label.
+"""
 
 from __future__ import annotations
 
@@ -28,49 +30,53 @@ if TYPE_CHECKING:
 __all__ = ["TEST_YEARS", "HailSamples"]
 
 TEST_YEARS = (2023,)
-"""As published: trained on 2022 and 2024, tested on 2023."""
+"""Published test years: trained on 2022 and 2024, tested on 2023."""
 
 
 class HailSamples(GeoDataset):
-    """One file a sample, read when it is asked for.
+    """Hail samples, one file each, read on access.
 
-    A sample holds ``inputs["radar"]``, ``["fy4b"]`` and ``["era5"]``, float32 ``(time, channel, y, x)``,
-    and ``inputs["dem"]`` ``(channel, y, x)``; channels and units are in
-    `geovision.readers.hail_samples.CHANNELS`. What is missing is 0 there
-    and False in ``valid`` of the same name. In the radar no echo is -33 dBZ and valid, not covered is
-    missing. ``target`` is float ``(1, y, x)``, 1 where hail came down by the last window, and
-    ``valid["target"]`` says where that is known.
+    A sample contains ``inputs["radar"]``, ``["fy4b"]`` and ``["era5"]``, float32, shape ``(time, channel, y,
+    x)``, and ``inputs["dem"]``, shape ``(channel, y, x)``. Channels and units are in
+    `geovision.readers.hail_samples.CHANNELS`. Missing values are 0 in the input and False in the ``valid``
+    mask of the same name. In the radar, no echo is -33 dBZ and valid; an area without coverage is missing.
+
+    ``target`` is float, shape ``(1, y, x)``, 1 where hail fell by the last window. ``valid["target"]`` marks
+    the cells where the label is known.
 
     Args:
         root: Folder of ``hail_*.nc`` or ``hail_*.zarr``.
-        split: ``"test"``: the years `test_years`; ``"train"``: all others; None: both.
-        size: (height, width) of the middle part that is taken, points; None: all of it.
-        test_years: Years of the test split.
-        group_by: What a split keeps together: a storm ``"day"``, from 6 to 6 hours local solar time, or a
-            ``"year"``.
+        split: ``"test"`` for the years in `test_years`, ``"train"`` for all others. Default: None, all years.
+        size: Height and width of the central crop, in grid points. Default: None, the whole grid.
+        test_years: Years of the test split. Default: 2023.
+        group_by: Group that a split keeps together: a storm ``"day"``, from 6 to 6 h local solar time, or a
+            ``"year"``. Default: "day".
+        transforms: Function from a sample to a sample, applied last. Default: None.
+        download: Must be False; the dataset has no download.
 
     Raises:
-        DatasetError: No such folder, no samples in it, or a name that does not say when and where.
-        OptionError: No such split or group.
+        DatasetError: The folder is missing or contains no samples, or a file name lacks time and position.
+        OptionError: There is no such split or group.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="hail-samples",
         title="Radar, FY-4B, ERA5 and terrain before hail, built by geovision hail-samples",
-        source="your own radar grids, AGRI files, ERA5 and elevation; the published set is not public",
-        license="of what they are built from",
+        source="your radar grids, AGRI files, ERA5 and elevation; the published dataset is not public",
+        license="that of the files that the samples are built from",
         citation="Zhang et al. 2024, HINet, doi:10.12347/j.ycyk.20240520002, for the composition",
         split_group="storm day: from 6 to 6 hours of local solar time; group_by='year' keeps a year together",
-        layout="hail_20230617T083000_N3050_E11200.nc: the time of the last window, UTC, and the middle of "
-        "the grid in hundredths of a degree; NetCDF or Zarr",
+        layout="hail_20230617T083000_N3050_E11200.nc: the time of the last window, UTC, and the "
+        "center of the grid in hundredths of a degree; NetCDF or Zarr",
         caveats=(
-            "The label is computed from reflectivity, which is also an input: scores say how well a model "
-            "follows a rule, not how well it knows hail from the ground.",
+            "The label is computed from reflectivity, which is also an input. Scores measure how well a "
+            "model reproduces this rule, not how well it detects hail at the ground.",
             "Samples of one day show the same storms minutes apart. Random splits leak.",
-            "Matched by 'nearest', as published, a window holds values from up to 30 minutes later (ERA5) "
-            "and 7.5 minutes later (FY-4B). A forecaster's are matched 'backward'.",
+            "With the published matching, 'nearest', a window contains values from up to 30 minutes later "
+            "(ERA5) and 7.5 minutes later (FY-4B). Use 'backward' for forecasts.",
             "FY-4B moved from 133 E to 105 E in February 2024: viewing angles before and after differ.",
-            "The published strata of plain and complex terrain are not defined; ours go by span of heights.",
+            "The published strata of plain and complex terrain are not defined; here, they are defined by "
+            "the range of heights.",
         ),
     )
     task: ClassVar[str] = "hail"
@@ -105,28 +111,42 @@ class HailSamples(GeoDataset):
             years = ", ".join(sorted({name.storm_day[:4] for name in names}))
             raise DatasetError(
                 f"{self.root}: no sample is of the {split} split (test is "
-                f"{', '.join(map(str, test_years))}; here are {years}); give test_years="
+                f"{', '.join(map(str, test_years))}; here are {years}); pass test_years="
             )
         self.paths = [files[index] for index in chosen]
         self._days = [names[index].storm_day for index in chosen]
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.paths)
 
     @property
     def groups(self) -> Sequence[str]:
+        """Storm day or year of each sample."""
         return [day if self.group_by == "day" else day[:4] for day in self._days]
 
     @functools.cached_property
     def terrain(self) -> list[str]:
-        """``"plain"``, ``"complex"`` or ``"unknown"`` of each sample; the files' headers are read for it."""
+        """Terrain of each sample: ``"plain"``, ``"complex"`` or ``"unknown"``.
+
+        The first access reads the headers of the files.
+        """
         return [str(hail_samples.read_header(path).get("terrain", "unknown")) for path in self.paths]
 
     def filter_terrain(self, terrain: Literal["plain", "complex"]) -> Self:
-        """The samples of one kind of terrain, which may be none."""
+        """Return the samples of one kind of terrain; there may be none.
+
+        Args:
+            terrain: Kind of terrain, ``"plain"`` or ``"complex"``.
+        """
         return self.subset([index for index, each in enumerate(self.terrain) if each == terrain])
 
     def subset(self, indices: Sequence[int]) -> Self:
+        """Return the dataset with these samples only, in this order.
+
+        Args:
+            indices: Positions of the samples.
+        """
         other = copy.copy(self)
         other.paths = [self.paths[index] for index in indices]
         other._days = [self._days[index] for index in indices]
@@ -135,15 +155,27 @@ class HailSamples(GeoDataset):
         return other
 
     def with_size(self, size: tuple[int, int] | None) -> Self:
-        """The same samples, of each the middle part."""
+        """Return the same samples, cropped to their center.
+
+        Args:
+            size: Height and width of the crop, in grid points; None for the whole grid.
+        """
         other = copy.copy(self)
         other.size = size
         return other
 
     def read_sample(self, index: int) -> Sample:
+        """Read one sample, before `transforms`.
+
+        Args:
+            index: Position of the sample.
+
+        Raises:
+            DatasetError: The grid is smaller than `size`.
+        """
         path = self.paths[index]
-        held = hail_samples.read_sample(path)
-        arrays = hail_samples.to_arrays(held)
+        content = hail_samples.read_sample(path)
+        arrays = hail_samples.to_arrays(content)
         valid = {
             name: _center_crop(torch.from_numpy(~mask), self.size, path) for name, (_, mask) in arrays.items()
         }
@@ -151,7 +183,7 @@ class HailSamples(GeoDataset):
             name: _center_crop(torch.from_numpy(values), self.size, path)
             for name, (values, _) in arrays.items()
         }
-        label = _center_crop(torch.from_numpy(held.label)[None], self.size, path)
+        label = _center_crop(torch.from_numpy(content.label)[None], self.size, path)
         return Sample(
             inputs=inputs,
             valid=valid | {"target": label >= 0},
@@ -161,26 +193,47 @@ class HailSamples(GeoDataset):
         )
 
     def read(self, index: int) -> HailSample:
-        """A sample as it stands in its file, with its times, its grid and the ages of its sources."""
+        """Return the content of a sample file, with times, grid and ages of the sources.
+
+        Args:
+            index: Position of the sample.
+        """
         return hail_samples.read_sample(self.paths[index])
 
     def oracle(self, index: int) -> NDArray[np.bool_]:
-        """What an oracle on the true state says ``(y, x)``: the ceiling of every score.
+        """Return the oracle of a generated sample: its label from the true state.
+
+        The scores of the oracle are the upper limit of every score.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            Oracle, bool, shape ``(y, x)``.
 
         Raises:
-            DatasetError: The sample was not generated; nobody knows the truth.
+            DatasetError: The sample was not generated; the true state is unknown.
         """
-        held = self.read(index)
-        if "oracle" not in held.extra:
-            raise DatasetError(f"{self.paths[index]}: no oracle, which only generated samples have")
-        return _center_crop(torch.from_numpy(held.extra["oracle"] > 0), self.size, self.paths[index]).numpy()
+        content = self.read(index)
+        if "oracle" not in content.extra:
+            raise DatasetError(f"{self.paths[index]}: no oracle; only generated samples have one")
+        return _center_crop(
+            torch.from_numpy(content.extra["oracle"] > 0), self.size, self.paths[index]
+        ).numpy()
 
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
-        """The last window of each source with the outline of the label, how the largest reflectivity came
-        down over the windows, and the answer where there is one."""
+        """Plot the last window of each source with the outline of the label.
+
+        A further panel shows how the height of the largest reflectivity changes over the windows. A
+        prediction adds its probability.
+
+        Args:
+            sample: Sample of this dataset.
+            prediction: Prediction of a model for the sample. Default: None.
+        """
         from geovision.datasets.hail_sample_plot import plot_hail_sample
 
-        answer = cast("MaskPrediction | None", prediction)
+        predicted = cast("MaskPrediction | None", prediction)
         return plot_hail_sample(
             {name: values.numpy() for name, values in sample["inputs"].items()},
             {name: mask.numpy() for name, mask in sample["valid"].items()},
@@ -189,18 +242,21 @@ class HailSamples(GeoDataset):
             levels=hail_samples.LEVELS,
             no_echo=hail_samples.NO_ECHO_DBZ,
             source=Path(sample["source"]).name,
-            probability=None if answer is None else answer.probability,
+            probability=None if predicted is None else predicted.probability,
         )
 
     @classmethod
     def synthetic(
         cls, root: Path, n: int, *, seed: int = 0, size: tuple[int, int] = (64, 64), windows: int = 10
     ) -> Path:
-        """Write `n` generated samples; see `geovision.datasets.synthetic.storm`.
+        """Write generated samples; see `geovision.datasets.synthetic.storm`.
 
         Args:
-            size: (y, x), points; the published samples have 128 x 128.
-            windows: 6 minutes each; the published samples have 20.
+            root: Folder to write to.
+            n: Number of samples.
+            seed: Seed of the generator. Default: 0.
+            size: Height and width, in grid points; the published samples have 128 x 128. Default: 64 x 64.
+            windows: Number of windows of 6 minutes; the published samples have 20. Default: 10.
         """
         return resolve("geovision.datasets.synthetic.storm:write")(
             Path(root), n, seed=seed, size=size, windows=windows
@@ -213,7 +269,7 @@ def _list_samples(root: Path) -> list[Path]:
     files = sample_files(root)
     if not files:
         entries = ", ".join(sorted(path.name for path in root.iterdir())[:4]) or "nothing"
-        raise DatasetError(f"{root}: holds {entries}; expected {HailSamples.card.layout}")
+        raise DatasetError(f"{root}: contains {entries}; expected {HailSamples.card.layout}")
     return files
 
 
@@ -230,7 +286,8 @@ def _center_crop(values: Tensor, size: tuple[int, int] | None, path: Path) -> Te
     height, width = values.shape[-2:]
     if height < size[0] or width < size[1]:
         raise DatasetError(
-            f"{path}: {height} x {width} points; size {size[0]} x {size[1]} is more than there are"
+            f"{path}: the grid has {height} x {width} points, fewer than size {size[0]} x {size[1]}; "
+            "choose a smaller size"
         )
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     return values[..., top : top + size[0], left : left + size[1]].contiguous()

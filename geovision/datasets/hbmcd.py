@@ -1,8 +1,8 @@
 """HBMCD: the HuaYun-BJUT-MIP cloud dataset, the ten genera and the cloudless sky.
 
-What the authors publish: 25 119 photos, the eleven abbreviations with their criteria, and that the
-archive opens with a password they send on request. How it is laid out inside is not documented; a
-folder for each abbreviation is inferred. Full names of the genera are recognised too.
+The authors document 25 119 photos and the eleven abbreviations with their criteria. They send the password of
+the archive on request. The layout of the archive is not documented; one folder for each abbreviation is
+inferred. Full names of the genera are also recognized.
 """
 
 from __future__ import annotations
@@ -20,40 +20,54 @@ from geovision.spec import ClassCard, ClassMapping, ClassTarget, Text, resolve
 __all__ = ["HBMCD"]
 
 _GENERA = ("Ac", "As", "Cb", "Cc", "Ci", "Cs", "Cu", "Ns", "Sc", "St")
-_LAYOUT = f"a folder a class, {' '.join(_GENERA)} and No (no cloud), with photos"
+_LAYOUT = f"one folder for each class, {' '.join(_GENERA)} and No (no cloud), with photos"
 _NO_CLOUD = ClassCard("No", Text("No cloud", "无云"))
 
 
 class HBMCD(ImageDataset):
-    """25 119 photos from instruments of one maker, a folder a class, without an official split."""
+    """25 119 photos from instruments of one manufacturer, in class folders, without official split.
+
+    The arguments are those of `ImageDataset`.
+    """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="hbmcd",
         title="HuaYun-BJUT-MIP Cloud Dataset (HBMCD, also GBCID)",
         source="https://github.com/SadaharuZL/HuaYun-BJUT-MIP-Cloud-Dataset",
-        license="no licence is stated; its authors send the password of the archive on request",
+        license="no license is stated; the authors send the password of the archive on request",
         citation="HuaYun-BJUT-MIP Cloud Dataset, Beijing University of Technology and Huayun Sounding",
-        split_group="near-duplicate group; frames of one camera, so really the day, which is not given",
+        split_group="near-duplicate group; the day would be better for frames of one camera, but it is not "
+        "published",
         layout=_LAYOUT,
         caveats=(
             "The layout is inferred, not documented.",
-            "Instruments of one maker. If they stand still, as such instruments do, frames minutes apart "
-            "look alike, and a split by photo tests on what was trained on.",
-            "No cloud (No) is no genus: a model of genera is scored without it, and its contrail (Ct) has "
-            "no counterpart here.",
+            "Instruments of one manufacturer. Such instruments are usually fixed, so frames minutes apart "
+            "are similar, and a random split by photo tests on photos that were used for training.",
+            "No cloud (No) is not a genus: a model of genera is evaluated without it. The contrail (Ct) of "
+            "the model has no counterpart here.",
         ),
     )
     task: ClassVar[str] = "cloud"
     class_mapping: ClassVar[ClassMapping] = ClassMapping(
-        {code: (code,) for code in _GENERA}, excluded={"No": "no genus: no cloud in the photo"}
+        {code: (code,) for code in _GENERA}, excluded={"No": "not a genus: no cloud in the photo"}
     )
 
     def scan(self) -> Sequence[ImageRecord]:
+        """Return the records of all photos in the class folders.
+
+        Raises:
+            DatasetError: A folder is not a known class, or there is no class folder.
+        """
         target = self.build_target(())
         names = {card.code: (card.name.en,) for card in target.cards}
         return labeled_images(self.root, names | {"No": ("no cloud", "none", "clear")}, expected=_LAYOUT)
 
     def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
+        """Return the ten genera and the cloudless sky.
+
+        Args:
+            records: Records of all photos; not used.
+        """
         genera = registry.find_task(self.task).target
         assert isinstance(genera, ClassTarget)
         cards = [card for code in _GENERA if (card := genera.card(code))]
@@ -61,8 +75,15 @@ class HBMCD(ImageDataset):
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        place = resolve("geovision.datasets.synthetic.image_classes:ClassFolder")
-        places = [place(f"{code}/{code}_{{:05d}}.jpg", (code,)) for code in _GENERA]
-        places.append(place("No/No_{:05d}.jpg", ("clear",)))
+        """Write generated photos in the layout of this dataset.
+
+        Args:
+            root: Folder to write to.
+            n: Number of photos.
+            seed: Seed of the generator. Default: 0.
+        """
+        class_folder = resolve("geovision.datasets.synthetic.image_classes:ClassFolder")
+        folders = [class_folder(f"{code}/{code}_{{:05d}}.jpg", (code,)) for code in _GENERA]
+        folders.append(class_folder("No/No_{:05d}.jpg", ("clear",)))
         write = resolve("geovision.datasets.synthetic.image_classes:write")
-        return write(Path(root), n, places, seed=seed, size=(256, 256))
+        return write(Path(root), n, folders, seed=seed, size=(256, 256))

@@ -1,5 +1,8 @@
-"""Winters over Iberia as climate4R ships them: files without units, of sources that follow the weather and
-of sources that do not."""
+"""Winters over Iberia in the files of climate4R.
+
+The files contain no units. Some sources are synchronous with the observations, others are free-running
+models.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from geovision.spec import resolve
 __all__ = ["CORDEX_POLE", "SOURCES", "IberiaCorrection", "IberiaWinters"]
 
 CORDEX_POLE = (39.25, -162.0)
-"""Of the rotated grid of EURO-CORDEX, whose axes the file of CORDEX has, named as if they were geographic."""
+"""Latitude and longitude of the rotated pole of EURO-CORDEX, in degrees.
+
+The CORDEX file has the axes of this rotated grid, named as if they were geographic.
+"""
 
 _FIELDS = {
     "pr": "precipitation",
@@ -26,7 +32,7 @@ _FIELDS = {
     "hus850": "specific_humidity",
 }
 
-# Found by their values, which `open_grid` checks again: no file says its units.
+# No file contains its units. These were inferred from the values, which `open_grid` checks again.
 _UNITS = {
     "EOBS": {"pr": "mm/day", "tas": "degC"},
     "NCEP": {"pr": "kg m-2 s-1", "tas": "degC", "psl": "Pa", "ta850": "K", "hus850": "kg kg-1"},
@@ -35,7 +41,10 @@ _UNITS = {
 }
 
 _SYNCHRONOUS_SOURCES = ("EOBS", "NCEP")
-"""The daily rain of NCEP, averaged over the land, correlates with E-OBS at 0.9; CMIP5 and CORDEX at 0."""
+"""Sources with the observed days.
+
+The daily rain of NCEP, averaged over the land, correlates with E-OBS at 0.9; CMIP5 and CORDEX at 0.
+"""
 
 
 def _sources() -> Iterator[GridSource]:
@@ -52,7 +61,7 @@ def _sources() -> Iterator[GridSource]:
 
 
 SOURCES: Mapping[str, GridSource] = {source.name: source for source in _sources()}
-"""By name, such as ``"eobs.pr"``."""
+"""Sources by name, such as ``"eobs.pr"``."""
 
 
 # --- adapters -----------------------------------------------------------------------------------
@@ -64,15 +73,27 @@ _CHANNELS = {
     "air_temperature_850": "ta850",
     "specific_humidity_850": "hus850",
 }
-"""Channel to the field of the files."""
+"""Field in the file names, by channel."""
 
 
 class IberiaWinters(PairedGrids):
-    """Daily rain of E-OBS at 0.5 degrees with fields of a coarse source. See `PairedGrids`.
+    """Daily rain of E-OBS at 0.5 degrees with fields of a coarse source.
 
     Args:
-        root, split, size, synchronous: As of `PairedGrids`; winters count by the year of their January.
-        origin: ``"ncep"``, ``"cmip5"`` or ``"cordex"``; the last two run freely.
+        root: Folder of the files.
+        split: Years, ``"1985"`` or ``"1985-1992"``, both included; winters count by the year of their
+            January. Default: None, all years.
+        size: Must be None; fields keep their grid.
+        synchronous: Whether each day of the source must match the target, see `PairedGrids`. Default: True.
+        origin: Coarse source: ``"ncep"``, ``"cmip5"`` or ``"cordex"``; the last two are free-running models.
+            Default: "ncep".
+        transforms: Function from a sample to a sample, applied last. Default: None.
+        download: Whether to download the files to `root`, if the dataset has a download. Default: False.
+
+    Raises:
+        DatasetError: A file is missing, or the source is a free-running model and `synchronous` is True.
+        OptionError: There is no such split or origin, or `size` is given.
+        InputError: Units, times or grids do not match; see `geovision.readers.grids`.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -83,14 +104,16 @@ class IberiaWinters(PairedGrids):
         citation="Cornes et al. 2018, doi:10.1029/2017JD028200 (E-OBS); Kalnay et al. 1996 (NCEP); "
         "Iturbide et al. 2019 (climate4R)",
         split_group="winter, by the year of its January",
-        layout="EOBS_Iberia_pr.nc and NCEP_Iberia_{pr,tas,psl,ta850,hus850}.nc, the same of CMIP5, "
+        layout="EOBS_Iberia_pr.nc and NCEP_Iberia_{pr,tas,psl,ta850,hus850}.nc, the same for CMIP5, "
         "CORDEX_Iberia_pr.nc",
         caveats=(
-            "No file says its units: rain of E-OBS and CORDEX is in mm/day, of NCEP and CMIP5 in kg m-2 s-1.",
-            "CMIP5 and CORDEX run freely: their days are not those of E-OBS, though they have dates.",
+            "No file contains its units. Rain of E-OBS and CORDEX is in mm/day, of NCEP and CMIP5 in "
+            "kg m-2 s-1.",
+            "CMIP5 and CORDEX are free-running models: their days are not those of E-OBS, although they have "
+            "dates.",
             "CORDEX is on a rotated grid whose axes are named as if they were geographic.",
-            "E-OBS is missing over sea, and lacks 29 February 1984 where NCEP has it.",
-            "The lowest rain of NCEP is -1e-10, which is rounding.",
+            "E-OBS is missing over the sea. It lacks 29 February 1984, which NCEP contains.",
+            "The lowest rain of NCEP is -1e-10, a rounding error.",
         ),
     )
     task: ClassVar[str] = "downscale"
@@ -111,7 +134,7 @@ class IberiaWinters(PairedGrids):
         if origin not in origins:
             near = nearest(origin, origins)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise OptionError(f"origin {origin!r}; known: {', '.join(origins)}{hint}")
+            raise OptionError(f"origin {origin!r} is unknown; choose from {', '.join(origins)}{hint}")
         self.origin = origin
         super().__init__(
             root, split=split, size=size, synchronous=synchronous, transforms=transforms, download=download
@@ -119,33 +142,48 @@ class IberiaWinters(PairedGrids):
         self.channels = self.default_channels()
 
     def default_channels(self) -> tuple[str, ...]:
-        """Channels that are given unless `with_predictors` chooses: all, of the day and of those beside."""
+        """Return the channels unless `with_predictors` chooses others: all, also of adjacent days."""
         every = tuple(self._predictors)
         return every + tuple(f"{name}_day_{which}" for which in ("before", "after") for name in every)
 
     def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
+        """Return the sources whose files exist, and rain of E-OBS as target.
+
+        Raises:
+            DatasetError: A file of precipitation is missing.
+        """
         found = {
             channel: SOURCES[name]
             for channel, field in _CHANNELS.items()
             if (name := f"{self.origin}.{field}") in SOURCES and (self.root / SOURCES[name].file).is_file()
         }
-        truth = SOURCES["eobs.pr"]
+        target = SOURCES["eobs.pr"]
         missing = [
             source.file
-            for source in (SOURCES[f"{self.origin}.pr"], truth)
+            for source in (SOURCES[f"{self.origin}.pr"], target)
             if not (self.root / source.file).is_file()
         ]
         if missing:
             raise DatasetError(f"{self.root}: {missing[0]} is missing; expected {self.card.layout}")
-        return found, truth
+        return found, target
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
+        """Write generated winter days; see `geovision.datasets.synthetic.iberia`.
+
+        Args:
+            root: Folder to write to.
+            n: Number of days, in eight Januaries.
+            seed: Seed of the generator. Default: 0.
+        """
         return resolve("geovision.datasets.synthetic.iberia:write")(Path(root), n, seed=seed)
 
 
 class IberiaCorrection(IberiaWinters):
-    """The same for the correction of coarse rain on the grid of E-OBS."""
+    """Daily rain of a coarse source, to be corrected towards E-OBS on its grid.
+
+    The arguments are those of `IberiaWinters`.
+    """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="iberia-correction",
@@ -160,5 +198,5 @@ class IberiaCorrection(IberiaWinters):
     task: ClassVar[str] = "biascorrect"
 
     def default_channels(self) -> tuple[str, ...]:
-        """Rain alone, which every source has."""
+        """Return precipitation only, which every source has."""
         return ("precipitation",)

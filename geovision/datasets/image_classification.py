@@ -1,7 +1,7 @@
-"""The base of every data set of photos with one class each.
+"""Base class of datasets of photos with one class each.
 
-An adapter says what its folder holds (`ImageDataset.scan`); everything else is here: decoding,
-classes, near-duplicate groups, folds, subsets, pictures.
+An adapter lists the files of its layout (`ImageDataset.scan`). The base class provides everything else:
+decoding, classes, near-duplicate groups, folds, subsets and figures.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 __all__ = ["SCALARS", "ImageDataset", "ImageRecord", "list_images"]
 
 SCALARS = "scalars"
-"""Key of the measurements beside the photo, the same as in models."""
+"""Key of the measurements that accompany a photo, the same as in models."""
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One photo, before it is read.
+    """File and metadata of one photo, which is not read yet.
 
     Attributes:
-        path: The file.
-        label: Code of its class, or "" where it has none that counts.
-        group: What a split must not cut; "": its near-duplicate group.
-        split: Official split; "" where there is none.
-        scalars: Measurements that are there, by channel name, in the unit of the channel.
+        path: File of the photo.
+        label: Code of the class, or "" if the photo has no usable class.
+        group: Group that a split keeps together. Default: "", the near-duplicate group.
+        split: Name of the official split. Default: "", no split.
+        scalars: Available measurements by channel name, in the unit of the channel. Default: none.
     """
 
     path: Path
@@ -58,7 +58,13 @@ class ImageRecord:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The files of one folder that are called like pictures, sorted by name, hidden ones left out."""
+    """Return the image files of one folder, sorted by name, without hidden files.
+
+    Files are recognized by their extension.
+
+    Args:
+        folder: Folder to list; subfolders are not searched.
+    """
     known = extensions()
     return sorted(
         path for path in folder.iterdir() if path.suffix.lower() in known and not path.name.startswith(".")
@@ -68,24 +74,26 @@ def list_images(folder: Path) -> list[Path]:
 class ImageDataset(GeoDataset):
     """Photos with one class each.
 
-    A sample holds ``inputs["image"]`` (float32 ``(3, y, x)``, 0-1), ``inputs["scalars"]`` (float32
-    ``(measurement,)``) with its ``valid`` mask where the data set has measurements, and ``target``
-    (int64, index into `target.classes`).
+    A sample contains ``inputs["image"]``, float32, shape ``(3, y, x)``, 0 to 1, and ``target``, int64, an
+    index into `target.classes`. If the dataset has measurements, it also contains ``inputs["scalars"]``,
+    float32, shape ``(measurement,)``, and their ``valid`` mask.
 
     Args:
         root: Folder of the files, in the layout of their authors.
-        split: One of `splits`; None: everything.
-        size: (height, width) that photos are brought to; None: the task's own.
+        split: One of `splits`. Default: None, all photos.
+        size: Height and width that photos are resized to, in pixels. Default: None, the size of the task.
+        transforms: Function from a sample to a sample, applied last. Default: None.
+        download: Whether to download the files to `root`, if the dataset has a download. Default: False.
 
     Attributes:
-        root: As given.
-        input_spec: What the photo is read to.
-        target: The classes, in the order of the labels.
-        scalars: The measurements that come with the photos, often none.
+        root: Folder of the files.
+        input_spec: Image input that the photos are decoded for.
+        target: Classes, in the order of the labels.
+        scalars: Measurements that accompany the photos; often none.
 
     Raises:
-        DatasetError: `root` is missing, empty, or of another layout.
-        OptionError: No such split.
+        DatasetError: `root` is missing, empty, or has another layout.
+        OptionError: The dataset has no such split.
     """
 
     target: ClassTarget
@@ -110,7 +118,7 @@ class ImageDataset(GeoDataset):
         self.input_spec: InputSpec = task.inputs[0] if size is None else task.inputs[0].with_size(size)
         self._records = tuple(self.scan())
         if not self._records:
-            raise DatasetError(f"{self.root}: holds no image; {self.card.name} expects {self.card.layout}")
+            raise DatasetError(f"{self.root}: contains no image; {self.card.name} expects {self.card.layout}")
         self.target = self.build_target(self._records)
         self.scalars: tuple[Channel, ...] = tuple(
             channel
@@ -118,47 +126,69 @@ class ImageDataset(GeoDataset):
             if any(channel.name in record.scalars for record in self._records)
         )
         self._record_labels = self._label_indices()
-        # What reading every file found: once for all subsets, which point to this same mapping.
+        # Results of reading every file. All subsets share this mapping.
         self._cache: dict[str, Any] = {}
         self._index = np.arange(len(self._records))
         if split is not None:
             self._index = np.asarray(self.split_indices(split), dtype=np.int64)
 
-    # --- what an adapter fills in -----------------------------------------------------------------
+    # --- methods for adapters ---------------------------------------------------------------------
 
     @abc.abstractmethod
     def scan(self) -> Sequence[ImageRecord]:
-        """Every photo under `root`, in a stable order, without reading one.
+        """Return the records of all photos below `root`, in a stable order.
+
+        No photo is read.
 
         Raises:
-            DatasetError: Another layout; the message says what was expected and what was found.
+            DatasetError: The folder has another layout. The message contains the expected and the observed
+                layout.
         """
 
     def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
-        """The classes of the data set; those of the task unless an adapter says otherwise."""
+        """Return the classes of the dataset; by default those of the task.
+
+        Args:
+            records: Records of all photos.
+        """
         target = registry.find_task(self.task).target
         if not isinstance(target, ClassTarget):
-            raise DatasetError(f"task {self.task!r} has no classes")
+            raise DatasetError(
+                f"task {self.task!r} has no classes; an image dataset needs a classification task"
+            )
         return target
 
     def split_indices(self, split: str) -> Sequence[int]:
-        """Which photos are in a split; those whose record says so unless an adapter overrides it."""
+        """Return the positions of the photos of a split, by default from their records.
+
+        Args:
+            split: Name of the split.
+        """
         return [index for index, record in enumerate(self._records) if record.split == split]
 
     def find_groups(self) -> Sequence[str]:
-        """The near-duplicate group of every record, by the name of its first member."""
+        """Return the near-duplicate group of every record, named after its first member."""
         paths = [record.path for record in self._records]
         return near_duplicate_groups(fingerprints(paths, self.input_spec), self._relative_names(paths))
 
     def _relative_names(self, paths: Sequence[Path]) -> list[str]:
         return [Path(os.path.relpath(path, self.root)).as_posix() for path in paths]
 
-    # --- what it holds ----------------------------------------------------------------------------
+    # --- samples ----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
+        """Return the number of photos."""
         return len(self._index)
 
     def read_sample(self, index: int) -> Sample:
+        """Read one sample, before `transforms`.
+
+        Args:
+            index: Position of the sample.
+
+        Raises:
+            DatasetError: The file cannot be read.
+        """
         number = int(self._index[index])
         record = self._records[number]
         image = torch.from_numpy(self.pixels(index)).float() / 255
@@ -174,7 +204,10 @@ class ImageDataset(GeoDataset):
         )
 
     def pixels(self, index: int) -> np.ndarray:
-        """One photo as uint8 ``(3, y, x)``.
+        """Return one photo as uint8, shape ``(3, y, x)``.
+
+        Args:
+            index: Position of the photo.
 
         Raises:
             DatasetError: The file cannot be read.
@@ -197,7 +230,7 @@ class ImageDataset(GeoDataset):
         return values, present
 
     def _label_indices(self) -> np.ndarray:
-        """Class index of every record; int64."""
+        """Return the class index of every record, int64."""
         position = {code: index for index, code in enumerate(self.target.classes)}
         unknown = sorted({record.label for record in self._records} - set(position))
         if unknown:
@@ -209,27 +242,27 @@ class ImageDataset(GeoDataset):
 
     @property
     def labels(self) -> np.ndarray:
-        """Class index of each photo; int64 ``(n,)``."""
+        """Class index of each photo, int64, shape ``(photo,)``."""
         return self._record_labels[self._index]
 
     @property
     def paths(self) -> list[Path]:
-        """The file of each photo."""
+        """File of each photo."""
         return [self._records[number].path for number in self._index]
 
     @property
     def names(self) -> list[str]:
-        """The path of each photo below `root`, with forward slashes."""
+        """Path of each photo relative to `root`, with forward slashes."""
         return self._relative_names(self.paths)
 
     @property
     def near_duplicate_groups(self) -> list[str]:
-        """Near-duplicate group of each photo, found at the first access.
+        """Near-duplicate group of each photo, computed at the first access.
 
         Finding the groups reads every file once. All subsets share the result.
 
         Raises:
-            DatasetError: Files that cannot be read, all of them named.
+            DatasetError: Files cannot be read; the message lists all of them.
         """
         found = self._all_groups()
         return [found[number] for number in self._index.tolist()]
@@ -241,15 +274,21 @@ class ImageDataset(GeoDataset):
 
     @property
     def groups(self) -> list[str]:
-        """What a split must not cut, for each photo: its own group, or its near-duplicate group."""
+        """Split group of each photo: that of its record, or its near-duplicate group."""
         return [self._group(int(number)) for number in self._index]
 
     def _group(self, number: int) -> str:
         return self._records[number].group or self._all_groups()[number]
 
     def soft_targets(self) -> np.ndarray:
-        """Mean of the one-hot labels within each near-duplicate group of these very samples;
-        float32 ``(n, class)``. One picture filed under two classes gets half of each."""
+        """Return the mean one-hot label of each near-duplicate group.
+
+        Only the samples of this dataset or subset count. If one image has two labels, each gets half of the
+        weight.
+
+        Returns:
+            Soft targets, float32, shape ``(photo, class)``.
+        """
         onehot = np.eye(len(self.target.classes), dtype=np.float32)[self.labels]
         _, group = np.unique(self.near_duplicate_groups, return_inverse=True)
         total = np.zeros((group.max() + 1, onehot.shape[1]), dtype=np.float32)
@@ -257,11 +296,14 @@ class ImageDataset(GeoDataset):
         return (total / total.sum(axis=1, keepdims=True))[group]
 
     def folds(self, *, seed: int = 0, k: int = 5, grouped: bool = True) -> list[TrainTestSplit]:
-        """`k` pairs of (training, test) positions, classes spread evenly, no group on both sides.
+        """Return `k` pairs of (training, test) positions, stratified by class.
 
         Args:
-            grouped: False ignores the groups, as most published splits do, and so tests on near-copies
-                of training photos: for measuring how much that flatters, for nothing else.
+            seed: Seed of the shuffling. Default: 0.
+            k: Number of folds. Default: 5.
+            grouped: Whether to keep groups together. False ignores them, as most published splits do, so that
+                the test data contain near-duplicates of training photos. Use False only to measure how much
+                this inflates scores. Default: True.
 
         Raises:
             DatasetError: There are too few groups or photos.
@@ -273,30 +315,47 @@ class ImageDataset(GeoDataset):
             return folds_to_splits(grouped_folds(self.labels, self.groups, k=k, seed=seed), k)
         return folds_to_splits(random_folds(self.labels, k=k, seed=seed), k)
 
-    # --- others made from it ----------------------------------------------------------------------
+    # --- derived datasets -------------------------------------------------------------------------
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
+        """Return the dataset with these photos only, in this order.
+
+        Args:
+            indices: Positions of the photos.
+        """
         other = copy.copy(self)
         other._index = self._index[np.asarray(indices, dtype=np.int64)]
         return other
 
     def with_input(self, spec: InputSpec) -> Self:
+        """Return the same photos at the size of a model input.
+
+        Args:
+            spec: Image input of a model; a size of None keeps that of the dataset.
+        """
         return self if spec.size in (None, self.input_spec.size) else self.with_size(spec.size)
 
     def with_size(self, size: tuple[int, int]) -> Self:
-        """The same photos at another (height, width)."""
+        """Return the same photos at another size.
+
+        Args:
+            size: Height and width, in pixels.
+        """
         other = copy.copy(self)
         other.input_spec = self.input_spec.with_size(size)
         return other
 
     def with_classes(self, classes: Sequence[str]) -> Self:
-        """The same photos with their labels among these classes, in this order: those of a model, say.
+        """Return the same photos with labels among other classes, such as those of a model.
 
-        A label matches a class of the same name, or whose card has it as its English name; case does
-        not count, so a folder ``cumulus`` is ``Cu``.
+        A label matches the class with the same code or with this English name, whatever the case. For
+        example, the folder ``cumulus`` matches ``Cu``.
+
+        Args:
+            classes: Class codes, in the order of the new labels.
 
         Raises:
-            DatasetError: A photo has a label that is none of them; both sides are named.
+            DatasetError: A label matches none of the classes. The message contains both.
         """
         own = registry.find_task(self.task).target
         cards = {code: own.card(code) for code in classes} if isinstance(own, ClassTarget) else {}
@@ -320,11 +379,15 @@ class ImageDataset(GeoDataset):
         return other
 
     def with_scalars(self, names: Sequence[str]) -> Self:
-        """The same photos with these measurements, in this order; one that the files lack is
-        missing in every sample.
+        """Return the same photos with these measurements, in this order.
+
+        A measurement that the dataset lacks is missing in every sample.
+
+        Args:
+            names: Names of measurements of the task.
 
         Raises:
-            OptionError: The task knows no such measurement.
+            OptionError: The task has no such measurement.
         """
         known = {channel.name: channel for channel in registry.find_task(self.task).scalars}
         for name in names:
@@ -337,28 +400,42 @@ class ImageDataset(GeoDataset):
         return other
 
     def adapt_to(self, model: GeoModel) -> Self:
+        """Return the same photos at the size and with the measurements of a model.
+
+        Args:
+            model: Model that is trained, evaluated or calibrated with the photos.
+        """
         return self.with_input(model.inputs[0]).with_scalars(model.config.scalars)
 
-    # --- pictures ---------------------------------------------------------------------------------
+    # --- figures ----------------------------------------------------------------------------------
 
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
-        """The photo under its label; with a prediction, the likeliest classes beside it."""
+        """Plot the photo with its label and, if given, the most probable classes.
+
+        Args:
+            sample: Sample of this dataset.
+            prediction: Prediction of a model for the sample. Default: None.
+        """
         from geovision.heads.prediction import ClassPrediction
         from geovision.plots import plot_classification
 
         label = self.target.classes[int(sample["target"])]
         image = sample["inputs"]["image"].permute(1, 2, 0).numpy()
-        answer = cast("ClassPrediction | None", prediction)
+        predicted = cast("ClassPrediction | None", prediction)
         return plot_classification(
             image,
             label=label,
             source=Path(sample["source"]).name,
-            probabilities=dict(answer.top(5)) if answer else {},
-            flags=answer.flags if answer else (),
+            probabilities=dict(predicted.top(5)) if predicted else {},
+            flags=predicted.flags if predicted else (),
         )
 
     def plot_samples(self, *, per_class: int = 3) -> Figure:
-        """A picture sheet: the first few photos of each class that has any."""
+        """Plot the first few photos of each class that has any.
+
+        Args:
+            per_class: Largest number of photos of a class. Default: 3.
+        """
         from geovision.plots import plot_image_grid
 
         chosen = [
@@ -368,5 +445,5 @@ class ImageDataset(GeoDataset):
         ]
         small = self.with_size((128, 128)).subset(chosen)
         titles = [self.target.classes[label] for label in small.labels]
-        pictures = [small.pixels(index).transpose(1, 2, 0) for index in range(len(small))]
-        return plot_image_grid(pictures, titles, columns=2 * per_class)
+        images = [small.pixels(index).transpose(1, 2, 0) for index in range(len(small))]
+        return plot_image_grid(images, titles, columns=2 * per_class)

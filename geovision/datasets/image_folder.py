@@ -1,4 +1,4 @@
-"""Photos of one's own: a folder a class, or a table of paths and labels."""
+"""Your own photos: one folder for each class, or a table of paths and labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LABELS_FILE", "ImageFolderDataset"]
 
 LABELS_FILE = "labels.csv"
-"""Name of the table that is looked for in the folder."""
+"""Name of the table that is searched for in the folder."""
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -38,41 +38,44 @@ _log = logging.getLogger(__name__)
 
 
 class ImageFolderDataset(ImageDataset):
-    """Photos of one's own, with classes of one's own, for any task that tells classes apart.
+    """Your own photos and classes, for any classification task.
 
-    Either folders: ``root/CLASS/…``, at any depth below the class, or the same under ``train``,
-    ``val`` and ``test``. Or a table, `root` itself or ``labels.csv`` in it, with the columns ``path``
-    (from the table's folder) and ``label``; if wanted ``group`` (what a split must not cut: a day, a
-    station), ``split``, and any measurement of the task by name, in its unit, empty where missing.
+    Photos are either in folders, ``root/CLASS/…``, at any depth below the class, or in the same folders below
+    ``train``, ``val`` and ``test``. Or they are listed in a table, which is `root` itself or ``labels.csv``
+    in it. Its columns are ``path`` (relative to the folder of the table) and ``label``. Optional columns are
+    ``group`` (samples that a split keeps together, such as a day or a station), ``split``, and any
+    measurement of the task by name. A measurement is in the unit of the task and empty if missing.
 
-    The classes are those found, sorted. Where nothing is said about splits, ``"train"`` is everything.
+    The classes are those found, in alphabetical order. If no split is given in the data, ``"train"`` contains
+    all photos.
 
     Args:
-        root: The folder or the table.
-        split: ``"train"``, ``"val"``, ``"test"``; None: everything.
-        size: (height, width) that photos are brought to; None: the task's own.
-        task: Whose input and measurements are read.
+        root: Folder or table.
+        split: ``"train"``, ``"val"`` or ``"test"``. Default: None, all photos.
+        size: Height and width that photos are resized to, in pixels. Default: None, the size of the task.
+        task: Task that defines the input and the measurements. Default: "cloud".
+        transforms: Function from a sample to a sample, applied last. Default: None.
+        download: Must be False; the dataset has no download.
 
     Raises:
-        DatasetError: Missing or empty folders, a table without the columns, a measurement that is no
-            number or out of its range, a split that is not there.
+        DatasetError: Folders are missing or empty, the table lacks a column, a measurement is not a number or
+            out of range, or the split is missing.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="folder",
-        title="Photos of one's own",
-        source="this machine",
-        license="one's own",
+        title="Your own photos",
+        source="your files",
+        license="that of your data",
         citation="none",
-        split_group="the column `group` of the table, or else the near-duplicate group",
-        layout=f"a folder a class, the same under train, val and test, or {LABELS_FILE} with columns "
-        "path, label",
+        split_group="column `group` of the table if there is one, otherwise the near-duplicate group",
+        layout="one folder for each class, the same below train, val and test, or "
+        f"{LABELS_FILE} with columns path, label",
         caveats=(
-            "Frames of one camera minutes apart are almost the same picture. Name the day or the station in "
-            "the column `group`, or they stand on both sides of a split.",
+            "Frames of one camera minutes apart are almost the same image. Put the day or the station in "
+            "the column `group`; otherwise both parts of a split contain such frames.",
         ),
     )
-    task: ClassVar[str] = "cloud"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def __init__(
@@ -81,34 +84,61 @@ class ImageFolderDataset(ImageDataset):
         *,
         split: str | None = None,
         size: tuple[int, int] | None = None,
-        task: str = "cloud",
+        task: str | None = None,
         transforms: Transforms | None = None,
         download: bool = False,
     ) -> None:
         root = Path(root)
-        self.task = task  # type: ignore[misc]  # the one data set that serves several tasks
+        # The only dataset that serves several tasks.
+        self.task = task or registry.dataset_reference(self.card.name)[0].name  # type: ignore[misc]
         self._table = root if root.is_file() else root / LABELS_FILE
         folder = root.parent if root.is_file() else root
         super().__init__(folder, split=split, size=size, transforms=transforms, download=download)
 
     def scan(self) -> Sequence[ImageRecord]:
+        """Return the records of all photos in the table or the folders.
+
+        Raises:
+            DatasetError: The table or the folders are invalid.
+        """
         if self._table.is_file():
             return _LabelTable(self._table, registry.find_task(self.task).scalars).records()
         return _scan_folders(self.root)
 
     def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
+        """Return the classes that occur, in alphabetical order.
+
+        Args:
+            records: Records of all photos.
+        """
         return ClassTarget(tuple(sorted({record.label for record in records})), order_source="alphabetical")
 
     def split_indices(self, split: str) -> Sequence[int]:
+        """Return the positions of the photos of a split.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Raises:
+            DatasetError: The split is missing.
+        """
         if split == "train" and not any(record.split for record in self._records):
             return range(len(self._records))
         indices = super().split_indices(split)
         if not indices:
-            there = sorted({record.split for record in self._records if record.split})
-            raise DatasetError(f"{self.root}: no {split!r} split; there is {', '.join(there) or 'none'}")
+            found = ", ".join(sorted({record.split for record in self._records if record.split}))
+            raise DatasetError(f"{self.root}: no {split!r} split; available splits: {found or 'none'}")
         return indices
 
     def adapt_to(self, model: GeoModel) -> Self:
+        """Return the same photos with the size, measurements and classes of a model.
+
+        Args:
+            model: Model that is trained, evaluated or calibrated with the photos.
+
+        Raises:
+            DatasetError: A label is not a class of the model.
+        """
         adapted = super().adapt_to(model)
         if isinstance(model.target, ClassTarget):
             return adapted.with_classes(model.target.classes)
@@ -116,6 +146,13 @@ class ImageFolderDataset(ImageDataset):
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
+        """Write generated photos in the layout of this dataset.
+
+        Args:
+            root: Folder to write to.
+            n: Number of photos.
+            seed: Seed of the generator. Default: 0.
+        """
         return resolve("geovision.datasets.synthetic.sky:write")(Path(root), n, seed=seed)
 
 
@@ -123,10 +160,10 @@ class ImageFolderDataset(ImageDataset):
 
 
 def _scan_folders(root: Path) -> list[ImageRecord]:
-    """Every picture in folders, by class and, where there are such folders, by split."""
+    """Return the records of all images in class folders, which may be below split folders."""
     folders = _folders(root)
     if not folders:
-        raise DatasetError(f"{root}: holds no folder; expected {ImageFolderDataset.card.layout}")
+        raise DatasetError(f"{root}: contains no folder; expected {ImageFolderDataset.card.layout}")
     if all(folder.name.lower() in _SPLIT_NAMES and _folders(folder) for folder in folders):
         return [
             record
@@ -142,7 +179,7 @@ def _classes(folders: Sequence[Path], split: str) -> list[ImageRecord]:
         try:
             files = expand(folder)
         except InputError as error:
-            raise DatasetError(f"{folder}: a class without a picture; put some in or remove it") from error
+            raise DatasetError(f"{folder}: a class folder without images; add images or remove it") from error
         records += [ImageRecord(path, folder.name, split=split) for path in files]
     return records
 
@@ -156,29 +193,42 @@ def _folders(root: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _LabelTable:
-    """A CSV of paths and labels; `scalars` are the measurements that it may have."""
+    """CSV file of paths and labels.
+
+    Attributes:
+        path: CSV file.
+        scalars: Measurements that the table may contain.
+    """
 
     path: Path
     scalars: tuple[Channel, ...]
 
     def records(self) -> list[ImageRecord]:
+        """Read the records of all photos in the table.
+
+        Raises:
+            DatasetError: The table is invalid, or a file is missing.
+        """
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as stream:
                 reader = csv.DictReader(stream)
                 measured = self._scalar_columns(reader.fieldnames or [])
                 records = [self._record(row, reader.line_num, measured) for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{self.path}: not a CSV in UTF-8 ({error})") from error
+            raise DatasetError(f"{self.path} is not a CSV file in UTF-8 ({error})") from error
         if not records:
-            raise DatasetError(f"{self.path}: no line below the header")
+            raise DatasetError(f"{self.path}: no line below the header; expected one line for each photo")
         missing = [str(record.path) for record in records if not record.path.is_file()]
         if missing:
             shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-            raise DatasetError(f"{self.path}: {len(missing)} of {len(records)} files are not there: {shown}")
+            raise DatasetError(f"{self.path}: {len(missing)} of {len(records)} files are missing: {shown}")
         return records
 
     def _scalar_columns(self, columns: Sequence[str]) -> list[Channel]:
-        """The measurements among the columns; others are left alone, unless they look mistyped."""
+        """Return the measurements among the columns.
+
+        Other columns are ignored, unless their name is close to a known one.
+        """
         lacking = [name for name in _NEEDED if name not in columns]
         if lacking:
             raise DatasetError(
@@ -199,7 +249,7 @@ class _LabelTable:
                 raise DatasetError(f"{self.path}, line {line}: no {name}")
         split = cells.get("split", "").lower()
         if split and split not in _SPLIT_NAMES:
-            raise DatasetError(f"{self.path}, line {line}: split {split!r}; known: train, val, test")
+            raise DatasetError(f"{self.path}, line {line}: split {split!r}; expected train, val or test")
         return ImageRecord(
             self.path.parent / cells["path"],
             cells["label"],
@@ -214,15 +264,15 @@ class _LabelTable:
             value = float(cell)
         except ValueError:
             raise DatasetError(
-                f"{where}: {cell!r} is no number; leave it empty where it is missing"
+                f"{where}: {cell!r} is not a number; leave the cell empty if it is missing"
             ) from None
         low, high = channel.valid_range
         if not low <= value <= high:
-            slip = next(
-                (slip.hint for slip in channel.unit_hints if slip.above < abs(value) <= slip.upto), ""
+            hint = next(
+                (hint.hint for hint in channel.unit_hints if hint.above < abs(value) <= hint.upto), ""
             )
             raise DatasetError(
                 f"{where}: {cell}, expected {low:g} to {high:g} {channel.unit}"
-                + (f" ({slip})" if slip else "")
+                + (f" ({hint})" if hint else "")
             )
         return value

@@ -1,4 +1,4 @@
-"""Fields of several sources on grids of their own, paired by date with the truth: one day is one sample."""
+"""Daily fields of several sources, paired by date with a target on another grid."""
 
 from __future__ import annotations
 
@@ -41,35 +41,40 @@ if TYPE_CHECKING:
 __all__ = ["INPUT_NAME", "PairedGrids"]
 
 INPUT_NAME = "fields"
-"""Name of the input that the tasks of rain take."""
+"""Name of the input of the precipitation tasks."""
 
 _log = logging.getLogger(__name__)
 _YEARS = re.compile(r"^(\d{4})(?:-(\d{4}))?$")
 
 
 class PairedGrids(GeoDataset):
-    """Days of fields on one grid, each with the truth on another.
+    """Daily fields on one grid, each paired with a target on another grid.
 
-    A sample holds ``inputs["fields"]`` (float32 ``(channel, y, x)``, in the units of the channels, 0 where
-    missing), ``valid["fields"]`` (bool, where they are there) and, on its own grid, the target
-    ``(1, y, x)`` in the unit of the task's target, with ``valid["target"]``. South and west come first. All
-    fields are brought to the grid of the first source, and those that are the same on all days, such as
-    ``surface_altitude``, to every day. ``NAME_day_before`` and ``NAME_day_after`` are predictors like those
-    of the day itself, missing where that day is not there or in another unit; the flux of moisture is made of
-    pressure and humidity.
+    A sample is one day. It contains ``inputs["fields"]``, float32, shape ``(channel, y, x)``, in the units of
+    the channels, 0 where missing. ``valid["fields"]`` is its valid mask, bool. The target has its own grid,
+    shape ``(1, y, x)``, the unit of the target of the task, and the valid mask ``valid["target"]``. Rows
+    start in the south and columns in the west.
+
+    All fields are regridded to the grid of the first source, or to that of the target if the first source has
+    two-dimensional latitudes. Fields without a time axis, such as ``surface_altitude``, are repeated for
+    every day. ``NAME_day_before`` and ``NAME_day_after`` are predictors of the adjacent days; they are
+    missing if that day is missing or in another group. Moisture fluxes are computed from pressure and
+    humidity.
 
     Args:
         root: Folder of the files.
         split: Years, ``"1985"`` or ``"1985-1992"``, both included; winters count by the year of their
-            January. None: all of them.
-        size: None; fields keep their grid.
-        synchronous: False takes sources whose days are not those of the truth, for methods that are fitted
-            on distributions alone.
+            January. Default: None, all years.
+        size: Must be None; fields keep their grid.
+        synchronous: Whether each day of the sources must match the target. False accepts sources whose days
+            differ from those of the target, for methods that are fitted on distributions only. Default: True.
+        transforms: Function from a sample to a sample, applied last. Default: None.
+        download: Whether to download the files to `root`, if the dataset has a download. Default: False.
 
     Raises:
-        DatasetError: A source that runs freely, without ``synchronous=False``.
-        OptionError: No such split; a size.
-        InputError: Files, units, times or grids that do not fit; see `geovision.readers.grids`.
+        DatasetError: A source is a free-running model and `synchronous` is True.
+        OptionError: There is no such split, or `size` is given.
+        InputError: Files, units, times or grids do not match; see `geovision.readers.grids`.
     """
 
     supports_unpaired: ClassVar[bool] = True
@@ -86,62 +91,65 @@ class PairedGrids(GeoDataset):
         download: bool = False,
     ) -> None:
         if size is not None:
-            raise OptionError(f"size={size}: fields keep the grid that they come on")
+            raise OptionError(f"size={size}: fields keep their grid; leave out size")
         self.root = self._prepare(root, transforms, download)
         target = registry.find_task(self.task).target
         assert isinstance(target, FieldTarget)
         self.target = target
         self.synchronous = True
-        given, truth = self.sources()
-        self._check_synchronous(given, truth, allowed=not synchronous)
-        self._open(given, truth)
+        given, target_source = self.sources()
+        self._check_synchronous(given, target_source, allowed=not synchronous)
+        self._open(given, target_source)
         self.days: Sequence[int] = self._days_in_years(split)
 
-    # --- what an adapter says ---------------------------------------------------------------------
+    # --- methods for adapters ---------------------------------------------------------------------
 
     group_by: ClassVar[str] = "auto"
-    """What a split keeps together: ``"year"``, ``"winter"``; ``"auto"``: winters if no day is in summer."""
+    """Group that a split keeps together: ``"year"``, ``"winter"`` or ``"auto"``.
+
+    ``"auto"`` means winters if no day is in summer, and years otherwise.
+    """
 
     def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
-        """The sources by the channel that they are, precipitation first, and that of the truth."""
+        """Return the input sources by channel, precipitation first, and the target source."""
         raise NotImplementedError
 
     # --- reading ----------------------------------------------------------------------------------
 
     def _check_synchronous(
-        self, given: Mapping[str, GridSource], truth: GridSource, *, allowed: bool
+        self, given: Mapping[str, GridSource], target: GridSource, *, allowed: bool
     ) -> None:
-        free = [each.name for each in (*given.values(), truth) if not each.synchronous]
+        free = [each.name for each in (*given.values(), target) if not each.synchronous]
         if free and not allowed:
             raise DatasetError(
-                f"{', '.join(free)}: a model that runs freely, whose days are not those of {truth.name}; it "
-                "cannot be paired day by day. With synchronous=False, methods that are fitted on "
-                f"distributions take it ({', '.join(unpaired_models(self.task))}); or train a network on a "
-                "reanalysis and apply it to the model"
+                f"{', '.join(free)}: a free-running model has no days in common with {target.name}, so it "
+                "cannot be paired by date. Pass synchronous=False and use a method that is fitted on "
+                f"distributions ({', '.join(unpaired_models(self.task))}), or train a network on a "
+                "reanalysis and apply it to the free-running model"
             )
         self.synchronous = not free
 
-    def _open(self, given: Mapping[str, GridSource], truth: GridSource) -> None:
+    def _open(self, given: Mapping[str, GridSource], target: GridSource) -> None:
         fields = {name: open_source(self.root, source) for name, source in given.items()}
         fields |= moisture_fluxes(fields)
-        observed = open_source(self.root, truth)
-        for name, field in (*fields.items(), ("truth", observed)):
+        observed = open_source(self.root, target)
+        for name, field in (*fields.items(), ("target", observed)):
             if "member" in field.dims:
-                raise DatasetError(f"{name}: an ensemble; choose one member with select=")
+                raise DatasetError(f"{name} is an ensemble; choose one member with select=")
         first = next(iter(fields.values()))
         grid = first if first["lat"].ndim == 1 else observed
         if observed["lat"].ndim != 1:
-            raise DatasetError("the truth is on a grid with two-dimensional latitudes; regrid it first")
+            raise DatasetError("the target has two-dimensional latitudes; regrid it to a regular grid first")
         if first["lat"].ndim == 1:
             check_finer(first, observed)
         check_overlap(first, observed)
-        paired = align({**fields, "truth": observed})
+        paired = align({**fields, "target": observed})
         self.alignment = str(paired)
         if any(paired.dropped.values()):
             _log.warning("%s: %s", self.root, paired)
         *parts, observed = paired.fields.values()
         self._predictors = {name: regrid_auto(field, grid) for name, field in zip(fields, parts, strict=True)}
-        self._truth = observed
+        self._observed = observed
         self.grids = _grids(grid, observed)
         self.channels: tuple[str, ...] = tuple(given)
         by = self.group_by if self.group_by != "auto" else _infer_group_by(observed)
@@ -155,13 +163,16 @@ class PairedGrids(GeoDataset):
 
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """All fields in memory: ``(day, channel, y, x)`` and ``(day, 1, y, x)``, NaN where missing."""
-        truth = self._truth.values
+        """All fields in memory, NaN where missing.
+
+        Shapes: ``(day, channel, y, x)`` for the inputs and ``(day, 1, y, x)`` for the target.
+        """
+        observed = self._observed.values
         days = [
-            np.broadcast_to(field.values, (len(truth), *field.shape[-2:]))
+            np.broadcast_to(field.values, (len(observed), *field.shape[-2:]))
             for field in self._predictors.values()
         ]
-        return np.stack(days, axis=1).astype(np.float32), truth[:, None].astype(np.float32)
+        return np.stack(days, axis=1).astype(np.float32), observed[:, None].astype(np.float32)
 
     def _days_in_years(self, split: str | None) -> list[int]:
         if split is None:
@@ -178,27 +189,33 @@ class PairedGrids(GeoDataset):
             raise OptionError(f"split {split!r}: the data have {min(years)} to {max(years)}")
         return days
 
-    # --- what a data set is -----------------------------------------------------------------------
+    # --- samples ----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
+        """Return the number of days."""
         return len(self.days)
 
     def read_sample(self, index: int) -> Sample:
-        given, truth = self._arrays
+        """Read one day, before `transforms`.
+
+        Args:
+            index: Position of the day.
+        """
+        given, observed = self._arrays
         day = self.days[index]
         fields = torch.from_numpy(np.stack([self._field(given, day, name) for name in self.channels]))
-        target = torch.from_numpy(truth[day])
-        there, known = torch.isfinite(fields), torch.isfinite(target)
+        target = torch.from_numpy(observed[day])
+        valid, target_valid = torch.isfinite(fields), torch.isfinite(target)
         return Sample(
             inputs={INPUT_NAME: fields.nan_to_num(0.0)},
-            valid={INPUT_NAME: there, "target": known},
+            valid={INPUT_NAME: valid, "target": target_valid},
             target=target.nan_to_num(0.0),
             group=self._groups[day],
             source=f"{self.root}#{self._dates[day]}",
         )
 
     def _field(self, given: NDArray[np.floating], day: int, name: str) -> NDArray[np.floating]:
-        """A channel of a day ``(y, x)``, NaN where missing."""
+        """Return a channel of a day, shape ``(y, x)``, NaN where missing."""
         field, step = parse_predictor(name)
         at = self._adjacent_days[step][day]
         values = given[at, list(self._predictors).index(field)]
@@ -206,57 +223,80 @@ class PairedGrids(GeoDataset):
 
     @property
     def groups(self) -> Sequence[str]:
+        """Year or winter of each day."""
         return [self._groups[day] for day in self.days]
 
     @property
     def dates(self) -> Sequence[str]:
-        """Of each sample, ISO 8601."""
+        """Date of each sample, ISO 8601."""
         return [self._dates[day] for day in self.days]
 
     @property
     def is_consecutive(self) -> Sequence[bool] | None:
+        """Whether each day follows the previous sample; None if the data are not daily."""
         if not self._is_daily:
             return None
         before = [None, *self.days[:-1]]
         return [self._adjacent_days[-1][day] == last for day, last in zip(self.days, before, strict=True)]
 
     def subset(self, indices: Sequence[int]) -> Self:
+        """Return the dataset with these days only, in this order.
+
+        Args:
+            indices: Positions of the days.
+        """
         other = copy.copy(self)
         other.days = [self.days[index] for index in indices]
         return other
 
     def with_predictors(self, names: Sequence[str]) -> Self:
-        """The same days with precipitation and these channels.
+        """Return the same days with precipitation and these channels.
+
+        Args:
+            names: Names of the channels, in this order.
 
         Raises:
-            OptionError: A channel that the data do not have.
+            OptionError: The data have no such channel.
         """
         first, *others = self._predictors
         for name in names:
             if parse_predictor(name)[0] not in self._predictors or name == first:
-                raise OptionError(f"{self.root} has no {name!r}; it has: {', '.join(others) or 'no others'}")
+                raise OptionError(
+                    f"{self.root} has no predictor {name!r}; it has: {', '.join(others) or 'none'}"
+                )
         other = copy.copy(self)
         other.channels = (first, *names)
         return other
 
     def adapt_to(self, model: GeoModel) -> Self:
+        """Return the same days with the predictors of a model.
+
+        Args:
+            model: Model that is trained or evaluated with the days.
+        """
         return self.with_predictors(model.config.predictors)
 
     def model_kwargs(self) -> Mapping[str, Any]:
+        """Return grids and predictors as keywords of `geovision.create`."""
         return {"grids": self.grids, "predictors": self.channels[1:]}
 
     def plot(self, sample: Sample, prediction: Prediction | None = None) -> Figure:
-        """What went in, the answer where there is one, and the truth."""
+        """Plot the input precipitation, the prediction if there is one, and the target.
+
+        Args:
+            sample: Sample of this dataset.
+            prediction: Prediction of a model for the sample. Default: None.
+        """
         from geovision.heads.prediction import FieldPrediction
         from geovision.plots.fields import grid_extent, plot_fields
 
         given = sample["inputs"][INPUT_NAME][0].where(sample["valid"][INPUT_NAME][0], torch.nan).numpy()
-        truth = sample["target"][0].where(sample["valid"]["target"][0], torch.nan).numpy()
-        answer = prediction.values if isinstance(prediction, FieldPrediction) else None
+        target = sample["target"][0].where(sample["valid"]["target"][0], torch.nan).numpy()
+        predicted = prediction.values if isinstance(prediction, FieldPrediction) else None
         return plot_fields(
             given,
-            answer,
-            truth,
+            predicted,
+            target,
             extent=grid_extent(self.grids.target),
             coarse_extent=grid_extent(self.grids.given),
             unit=self.target.channel.unit,
@@ -266,7 +306,11 @@ class PairedGrids(GeoDataset):
 
 
 def unpaired_models(task: str) -> list[str]:
-    """Models of a task that are fitted on distributions alone."""
+    """Return the models of a task that are fitted on distributions only.
+
+    Args:
+        task: Name of the task.
+    """
     return [
         name
         for name in registry.list_models(task=task)
@@ -274,12 +318,12 @@ def unpaired_models(task: str) -> list[str]:
     ]
 
 
-def _grids(given: xr.DataArray, truth: xr.DataArray) -> GridPair:
-    """Both grids, the longitudes of the first about those of the second."""
-    lat, lon = (np.asarray(truth[axis], float) for axis in ("lat", "lon"))
-    own = np.asarray(given["lon"], float)
-    own = own - 360 * np.round((own.mean() - lon.mean()) / 360)
-    return GridPair(_grid(np.asarray(given["lat"], float), own), _grid(lat, lon))
+def _grids(given: xr.DataArray, target: xr.DataArray) -> GridPair:
+    """Return both grids, with the longitudes of the first shifted to those of the second."""
+    lat, lon = (np.asarray(target[axis], float) for axis in ("lat", "lon"))
+    given_lon = np.asarray(given["lon"], float)
+    given_lon = given_lon - 360 * np.round((given_lon.mean() - lon.mean()) / 360)
+    return GridPair(_grid(np.asarray(given["lat"], float), given_lon), _grid(lat, lon))
 
 
 def _grid(lat: NDArray, lon: NDArray) -> Grid:
@@ -296,10 +340,19 @@ def _daily(field: xr.DataArray) -> bool:
 
 
 def parse_sources(table: Mapping[str, Any], *, where: str) -> tuple[dict[str, GridSource], GridSource]:
-    """Sources as a table of one's own declares them, see `geovision.datasets.rain_grids`.
+    """Return the sources that a table of ``grids.toml`` declares.
+
+    The keys are described in `geovision.datasets.rain_grids`.
+
+    Args:
+        table: Content of the file.
+        where: Name of the file, for error messages.
+
+    Returns:
+        Input sources by channel, and the target source.
 
     Raises:
-        DatasetError: A key that is missing or not known.
+        DatasetError: A key is missing or unknown.
     """
     known = {field.name for field in dataclasses.fields(GridSource)} - {"name"}
     unknown = sorted(set(table) - {"target", "given"})
@@ -311,8 +364,8 @@ def parse_sources(table: Mapping[str, Any], *, where: str) -> tuple[dict[str, Gr
 
     def source(name: str, entry: Mapping[str, Any]) -> GridSource:
         if "file" not in entry or (wrong := sorted(set(entry) - known)):
-            what = f"has no {wrong[0]!r}" if "file" in entry else "needs a file"
-            raise DatasetError(f"{where}: [{name}] {what}; it takes {', '.join(sorted(known))}")
+            problem = f"has no {wrong[0]!r}" if "file" in entry else "needs a file"
+            raise DatasetError(f"{where}: [{name}] {problem}; it takes {', '.join(sorted(known))}")
         pole = entry.get("pole")
         field = entry.get("field", re.sub(r"_\d+$", "", name.split(".")[-1]))
         return GridSource(**{**entry, "name": name, "field": field, "pole": tuple(pole) if pole else None})

@@ -1,8 +1,8 @@
-"""Pictures for a data set of one's own: tracks of polar lows met with the radar scenes that saw them.
+"""Collocation of polar low tracks with radar scenes, to build your own dataset of images.
 
-Grahn and Bianchi 2022, arXiv:2203.16401, took candidates that were tracked in a reanalysis, cut the
-picture around each out of the scene nearest in time, and said by eye what it shows. The same here:
-a track without labels gives pictures to look at, one with labels gives the published layout.
+Grahn and Bianchi 2022, arXiv:2203.16401, took candidates that were tracked in a reanalysis. They cut an image
+around each candidate out of the scene nearest in time and labeled it by visual inspection. This module does
+the same. A track without labels yields images to inspect; a track with labels yields the published layout.
 """
 
 from __future__ import annotations
@@ -36,24 +36,26 @@ __all__ = [
 ]
 
 LABELS = ("neg", "pos")
+"""Labels of images without and with a polar low."""
 UNSORTED = "unsorted"
-"""Folder of pictures that nobody has labelled."""
+"""Folder of images without a label."""
 
 EXTENT = 400.0
-"""Side of an image in km, as published."""
+"""Side of an image, in km, as published."""
 
 _SAMPLES_FILE = "samples.csv"
 
 
 @dataclass(frozen=True)
 class TrackPoint:
-    """Where a polar low was, by a track.
+    """Position of a polar low on a track.
 
     Args:
-        time: UTC.
-        latitude, longitude: Degrees.
-        track: What joins points of one low; empty: a point by itself.
-        label: ``"pos"``, ``"neg"``, or empty: nobody has looked.
+        time: Time, UTC.
+        latitude: Latitude, in degrees.
+        longitude: Longitude, in degrees.
+        track: Name of the track, common to the points of one low. Default: "", a single point.
+        label: ``"pos"``, ``"neg"``, or "" without label. Default: "".
     """
 
     time: datetime.datetime
@@ -65,12 +67,12 @@ class TrackPoint:
 
 @dataclass(frozen=True)
 class Collocation:
-    """A scene, and where a track says that the low was when it was taken.
+    """A radar scene and the position of a low at the time of the scene.
 
     Args:
-        scene: With a time.
-        position: The track at that time.
-        time_offset: Between the scene and the nearest point of the track.
+        scene: Radar scene with a time.
+        position: Position on the track at that time.
+        time_offset: Time between the scene and the nearest point of the track.
     """
 
     scene: RadarScene
@@ -82,23 +84,29 @@ class Collocation:
 
 
 def read_tracks(path: str | Path) -> list[TrackPoint]:
-    """Points of a CSV file with the columns ``time`` (ISO 8601, UTC where it does not say),
-    ``latitude``, ``longitude``, and, if wanted, ``track`` and ``label``.
+    """Read the points of all tracks from a CSV file.
+
+    The columns are ``time`` (ISO 8601, UTC unless it contains an offset), ``latitude``, ``longitude``, and
+    optionally ``track`` and ``label``.
+
+    Args:
+        path: CSV file.
 
     Raises:
-        DatasetError: No such file or column, or a line that cannot be read, with its number.
+        DatasetError: The file or a column is missing, or a line cannot be read. The message contains its
+            number.
     """
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.DictReader(stream))
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); name a CSV file of tracks") from error
+        raise DatasetError(f"{path} cannot be read ({error.strerror}); pass a CSV file of tracks") from error
     needed = ("time", "latitude", "longitude")
     lacking = [name for name in needed if not lines or name not in lines[0]]
     if lacking:
         raise DatasetError(
-            f"{path}: no column {lacking[0]!r}; expected {', '.join(needed)}, and track and label if wanted"
+            f"{path}: no column {lacking[0]!r}; expected {', '.join(needed)} and, optionally, track and label"
         )
     return [_parse_point(line, f"{path}, line {number}") for number, line in enumerate(lines, 2)]
 
@@ -111,12 +119,12 @@ def _parse_point(line: Mapping[str, str], where: str) -> TrackPoint:
         raise DatasetError(f"{where}: {error}") from None
     if not -90 <= latitude <= 90 or not -180 <= longitude <= 360:
         raise DatasetError(
-            f"{where}: {latitude} N, {longitude} E is no place; latitude and longitude may "
-            "have changed places"
+            f"{where}: {latitude} N, {longitude} E is not a valid position; latitude and longitude may "
+            "be swapped"
         )
     label = (line.get("label") or "").strip()
     if label not in ("", *LABELS):
-        raise DatasetError(f"{where}: label {label!r}; expected {' or '.join(LABELS)}, or none")
+        raise DatasetError(f"{where}: label {label!r}; expected {' or '.join(LABELS)}, or an empty cell")
     if time.tzinfo is not None:
         time = time.astimezone(datetime.UTC).replace(tzinfo=None)
     return TrackPoint(time, latitude, (longitude + 180) % 360 - 180, (line.get("track") or "").strip(), label)
@@ -125,18 +133,18 @@ def _parse_point(line: Mapping[str, str], where: str) -> TrackPoint:
 def collocate(
     scenes: Sequence[RadarScene], points: Sequence[TrackPoint], *, max_time_offset: datetime.timedelta
 ) -> Iterator[Collocation]:
-    """Every scene with every track that has a point near it in time.
+    """Yield every scene with every track that has a point close to it in time.
 
-    Between two points of a track the low is taken to move along the great circle, evenly; before the
-    first and after the last it stays where it was.
+    Between two points of a track, the low is assumed to move along the great circle at constant speed. Before
+    the first and after the last point it keeps its position.
 
     Args:
         scenes: Scenes with a time.
         points: Points of all tracks.
-        max_time_offset: Maximum time between a scene and the nearest point of a track.
+        max_time_offset: Largest time between a scene and the nearest point of a track.
 
     Raises:
-        InputError: A scene that does not say when it was taken.
+        InputError: A scene has no time.
     """
     tracks: dict[str, list[TrackPoint]] = {}
     for number, point in enumerate(points):
@@ -144,30 +152,30 @@ def collocate(
     for scene in scenes:
         if scene.time is None:
             raise InputError(
-                f"{scene.path}: does not say when it was taken; give the file a name with a "
-                "time such as 20191012T084028, or a tag DATETIME"
+                f"{scene.path} has no time; rename the file to contain a time such as 20191012T084028, or "
+                "add a tag DATETIME"
             )
         when = scene.time.replace(tzinfo=None)
         for track in tracks.values():
             track = sorted(track, key=lambda point: point.time)
-            apart = min(abs(point.time - when) for point in track)
-            if apart <= max_time_offset:
-                yield Collocation(scene, _interpolate_track(track, when), apart)
+            offset = min(abs(point.time - when) for point in track)
+            if offset <= max_time_offset:
+                yield Collocation(scene, _interpolate_track(track, when), offset)
 
 
 def _interpolate_track(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
-    """Where the low of a track, in order of time, was."""
+    """Return the position at a time on a track whose points are in order of time."""
     after = next((i for i, point in enumerate(track) if point.time >= when), None)
     if after is None or after == 0 or track[after].time == when:
         return track[-1 if after is None else after]
-    before, then = track[after - 1], track[after]
-    share = (when - before.time) / (then.time - before.time)
-    a, b = _unit_vector(before), _unit_vector(then)
+    first, second = track[after - 1], track[after]
+    fraction = (when - first.time) / (second.time - first.time)
+    a, b = _unit_vector(first), _unit_vector(second)
     angle = math.acos(float(np.clip(a @ b, -1, 1)))
     if angle < 1e-9:
-        return before
-    x, y, z = (math.sin((1 - share) * angle) * a + math.sin(share * angle) * b) / math.sin(angle)
-    nearer = before if share < 0.5 else then
+        return first
+    x, y, z = (math.sin((1 - fraction) * angle) * a + math.sin(fraction * angle) * b) / math.sin(angle)
+    nearer = first if fraction < 0.5 else second
     return TrackPoint(
         when,
         math.degrees(math.asin(max(-1.0, min(1.0, z)))),
@@ -178,13 +186,13 @@ def _interpolate_track(track: Sequence[TrackPoint], when: datetime.datetime) -> 
 
 
 def _unit_vector(point: TrackPoint) -> np.ndarray:
-    """From the middle of the Earth."""
+    """Return the unit vector from the center of the Earth to a point."""
     latitude, longitude = math.radians(point.latitude), math.radians(point.longitude)
     outward = math.cos(latitude)
     return np.array([outward * math.cos(longitude), outward * math.sin(longitude), math.sin(latitude)])
 
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------
 
 
 def extract_patch(
@@ -196,18 +204,18 @@ def extract_patch(
     extent: float = EXTENT,
     crs: str | None = None,
 ) -> np.ndarray:
-    """The picture around a place, as a model takes it.
+    """Return the image around a position, in the form of a model input.
 
     Args:
-        scene: With the channels ``("cross_pol", "co_pol")``.
-        center: Middle of the picture.
-        db_range: See `geovision.readers.sar.write_counts`.
-        pixel_size: Side of a pixel, in m.
-        extent: Side of the image, in km.
-        crs: See `geovision.readers.sar.model_grid`.
+        scene: Radar scene with the channels ``("cross_pol", "co_pol")``.
+        center: Center of the image.
+        db_range: Decibel range by channel, see `geovision.readers.sar.write_counts`.
+        pixel_size: Side of a pixel, in m. Default: 500.
+        extent: Side of the image, in km. Default: 400.
+        crs: Map projection, see `geovision.readers.sar.model_grid`. Default: None.
 
     Returns:
-        uint8 ``(2, y, x)``, 0 where the scene has no data or does not reach.
+        Counts, uint8, shape ``(2, y, x)``, 0 where the scene has no data.
     """
     grid = _patch_grid(scene, center, pixel_size, extent, crs)
     with tempfile.TemporaryDirectory() as folder:
@@ -218,7 +226,7 @@ def extract_patch(
 def _patch_grid(
     scene: RadarScene, place: TrackPoint, pixel_size: float, extent: float, crs: str | None
 ) -> MapGrid:
-    """Square cells around a place, in the projection that a whole scene is brought to."""
+    """Return square cells around a position, in the projection used for whole scenes."""
     whole = model_grid(scene.grid, pixel_size, crs, where=scene.path)
     (x,), (y,) = MapGrid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1, 1)).points(
         np.array([place.latitude]), np.array([place.longitude]), whole.crs
@@ -240,74 +248,81 @@ def write_samples(
     min_valid: float = 0.3,
     crs: str | None = None,
 ) -> list[dict[str, str]]:
-    """Write a picture of each meeting in the layout of `geovision.datasets.polar_lows`.
+    """Write an image of each collocation in the layout of `geovision.datasets.polar_lows`.
 
-    Labelled ones go to ``OUT/train/pos`` and ``neg``, the others to ``OUT/unsorted``, from where they
-    are moved by hand. ``OUT/samples.csv`` says of each where it comes from; what another run wrote
-    stays in it.
+    Labeled images are written to ``OUT/train/pos`` and ``OUT/train/neg``, or below ``test``. The others are
+    written to ``OUT/unsorted``, from where they are moved by hand. ``OUT/samples.csv`` records the origin of
+    each image; lines of earlier runs are kept.
 
     Args:
-        collocations: See `collocate`.
-        db_range: Decibels of the counts 1 and 255, see `extract_patch`.
-        split: ``"train"`` or ``"test"``.
-        pixel_size: Side of a pixel, in m.
-        extent: Side of an image, in km.
-        min_valid: Minimum fraction of valid pixels; other images are not written.
+        collocations: Collocations, see `collocate`.
+        out: Folder to write to.
+        db_range: Decibels of the counts 1 and 255 by channel, see `extract_patch`.
+        split: ``"train"`` or ``"test"``. Default: "train".
+        pixel_size: Side of a pixel, in m. Default: 500.
+        extent: Side of an image, in km. Default: 400.
+        min_valid: Smallest fraction of valid pixels; images below it are not written. Default: 0.3.
+        crs: Map projection, see `extract_patch`. Default: None.
 
     Returns:
-        The lines of ``samples.csv`` that this run wrote.
+        Lines of ``samples.csv`` that this call wrote.
 
     Raises:
-        OptionError: No such split, or a missing `db_range`.
-        InputError: A scene that is coarser than the pictures, or damaged.
-        StorageError: They could not be written; what stood there stays.
+        OptionError: There is no such split, or `db_range` is missing.
+        InputError: A scene is coarser than the images, or damaged.
+        StorageError: A file could not be written; existing files are unchanged.
     """
     if split not in ("train", "test"):
         raise OptionError(f"split {split!r} is not known; choose train or test")
     out, lines = Path(out), _read_record(Path(out) / _SAMPLES_FILE)
     new: list[dict[str, str]] = []
-    for meeting in collocations:
-        check_pixels(meeting.scene, pixel_size)
+    for collocation in collocations:
+        position = collocation.position
+        check_pixels(collocation.scene, pixel_size)
         counts = extract_patch(
-            meeting.scene, meeting.position, db_range, pixel_size=pixel_size, extent=extent, crs=crs
+            collocation.scene, position, db_range, pixel_size=pixel_size, extent=extent, crs=crs
         )
-        seen = float((counts[0] > 0).mean())
-        if seen < min_valid:
+        valid_fraction = float((counts[0] > 0).mean())
+        if valid_fraction < min_valid:
             continue
-        folder = Path(split) / meeting.position.label if meeting.position.label else Path(UNSORTED)
-        picture = folder / _filename(meeting)
-        write_image(out / picture, counts, pixel_size)
-        new.append(_record_row(meeting, picture, seen, db_range))
-        lines[picture.name] = new[-1]
+        folder = Path(split) / position.label if position.label else Path(UNSORTED)
+        image = folder / _filename(collocation)
+        write_image(out / image, counts, pixel_size)
+        new.append(_record_row(collocation, image, valid_fraction, db_range))
+        lines[image.name] = new[-1]
         _write_record(out / _SAMPLES_FILE, lines)
     return new
 
 
-def _filename(meeting: Collocation) -> str:
-    assert meeting.scene.time is not None
-    place = (
-        f"{meeting.position.latitude:.4f} {meeting.position.longitude:.4f} {Path(meeting.scene.path).name}"
-    )
-    code = hashlib.sha256(place.encode()).hexdigest()[:6]
-    time = f"{meeting.scene.time:%Y%m%dT%H%M%S}"
+def _filename(collocation: Collocation) -> str:
+    scene, position = collocation.scene, collocation.position
+    assert scene.time is not None
+    origin = f"{position.latitude:.4f} {position.longitude:.4f} {Path(scene.path).name}"
+    code = hashlib.sha256(origin.encode()).hexdigest()[:6]
+    time = f"{scene.time:%Y%m%dT%H%M%S}"
     return f"{code}_{time}_{time}_mos_rgb.png"
 
 
 def _record_row(
-    meeting: Collocation, picture: Path, seen: float, db_range: Mapping[str, DecibelRange] | None
+    collocation: Collocation,
+    image: Path,
+    valid_fraction: float,
+    db_range: Mapping[str, DecibelRange] | None,
 ) -> dict[str, str]:
-    place = meeting.position
+    position = collocation.position
     return {
-        "picture": picture.name,
-        "folder": picture.parent.as_posix(),
-        "scene": Path(meeting.scene.path).name,
-        "latitude": f"{place.latitude:.4f}",
-        "longitude": f"{place.longitude:.4f}",
-        "track": place.track,
-        "minutes_apart": f"{meeting.time_offset.total_seconds() / 60:.0f}",
-        "with_data": f"{seen:.3f}",
-        "quantity": meeting.scene.quantity,
-        "db_range": " ".join(f"{name}={own.low:g}:{own.high:g}" for name, own in (db_range or {}).items()),
+        "picture": image.name,
+        "folder": image.parent.as_posix(),
+        "scene": Path(collocation.scene.path).name,
+        "latitude": f"{position.latitude:.4f}",
+        "longitude": f"{position.longitude:.4f}",
+        "track": position.track,
+        "minutes_apart": f"{collocation.time_offset.total_seconds() / 60:.0f}",
+        "with_data": f"{valid_fraction:.3f}",
+        "quantity": collocation.scene.quantity,
+        "db_range": " ".join(
+            f"{name}={limits.low:g}:{limits.high:g}" for name, limits in (db_range or {}).items()
+        ),
     }
 
 

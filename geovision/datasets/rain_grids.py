@@ -1,16 +1,18 @@
-"""Rain on grids of one's own: NetCDF or Zarr, declared in ``grids.toml`` beside the files.
+"""Precipitation on your own grids: NetCDF or Zarr, declared in ``grids.toml`` in the same folder.
 
-[target]                              # the truth
-file = "gauges.nc"                    # a file, store, folder or pattern, below this folder
-units = "mm/day"                      # where the file does not say
+.. code-block:: toml
 
-[given.precipitation]                 # what a model is given; precipitation first
-file = "reanalysis/*.nc"
-synchronous = true                    # its days are those of the truth
+    [target]                              # the target
+    file = "gauges.nc"                    # file, store, folder or pattern below this folder
+    units = "mm/day"                      # if the file does not contain it
 
-[given.specific_humidity_850]         # further predictors, by the task's names
-file = "hus.nc"
-select = { plev = 85000 }
+    [given.precipitation]                 # inputs of a model, precipitation first
+    file = "reanalysis/*.nc"
+    synchronous = true                    # its days are those of the target
+
+    [given.specific_humidity_850]         # further predictors, named as in the task
+    file = "hus.nc"
+    select = { plev = 85000 }
 """
 
 from __future__ import annotations
@@ -32,52 +34,68 @@ from geovision.spec import resolve
 __all__ = ["GRIDS_FILE", "BiasedRain", "CoarseRain"]
 
 GRIDS_FILE = "grids.toml"
+"""Name of the file that declares the sources."""
 
 
 class CoarseRain(PairedGrids):
-    """Coarse rain with its truth on a finer grid, as ``grids.toml`` declares them. See `PairedGrids`."""
+    """Coarse precipitation with a target on a finer grid, as ``grids.toml`` declares them.
+
+    The arguments are those of `PairedGrids`.
+    """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="rain-grids",
-        title="Rain on grids of one's own",
-        source="this machine",
-        license="one's own",
+        title="Precipitation on your own grids",
+        source="your files",
+        license="that of your data",
         citation="none",
-        split_group="year, or winter where no day is in summer",
-        layout=f"{GRIDS_FILE} with [target] and [given.precipitation], and NetCDF or Zarr beside it",
+        split_group="year, or winter if no day is in summer",
+        layout=f"{GRIDS_FILE} with [target] and [given.precipitation], and NetCDF or Zarr in the same folder",
         caveats=(
-            "kg m-2 s-1 read as mm/day lies inside every hard range; declare files without units.",
-            "A climate model that runs freely has no days in common with the truth, though it has dates.",
-            "Days of one winter know one another: a split keeps it whole.",
+            "Amounts in kg m-2 s-1 that are read as mm/day pass every range check. Declare the units of "
+            "files that lack them.",
+            "A free-running climate model has no days in common with the target, although it has dates.",
+            "Days of one winter are correlated. A split keeps each winter together.",
         ),
     )
     task: ClassVar[str] = "downscale"
     generated: ClassVar[tuple[str, str]] = ("rain_coarse.nc", "rain_fine.nc")
-    """Of the generator's files, the one that is given and the truth."""
+    """Generated files of the input and of the target."""
 
     def sources(self) -> tuple[Mapping[str, GridSource], GridSource]:
+        """Return the sources that ``grids.toml`` declares.
+
+        Raises:
+            DatasetError: The file is missing or unreadable, or it declares an unknown predictor.
+        """
         path = self.root / GRIDS_FILE
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DatasetError(
-                f"{self.root}: no {GRIDS_FILE} is there; expected {self.card.layout}"
-            ) from None
+            raise DatasetError(f"{self.root}: no {GRIDS_FILE} found; expected {self.card.layout}") from None
         except (OSError, tomllib.TOMLDecodeError) as error:
-            raise DatasetError(f"{path}: not readable ({error})") from error
+            raise DatasetError(f"{path} cannot be read ({error})") from error
         given, target = parse_sources(table, where=str(path))
         predictors = [channel.name for channel in registry.find_task(self.task).predictors]
         known = [name for name in ("precipitation", *predictors) if parse_predictor(name)[1] == 0]
         for name in given:
             if name not in known:
                 raise DatasetError(
-                    f"{path}: [given.{name}] is no predictor of {self.task}; known: {', '.join(known)}"
+                    f"{path}: [given.{name}] is not a predictor of {self.task}; "
+                    f"choose from {', '.join(known)}"
                 )
         return given, target
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        # Days of several years, so that a split finds units.
+        """Write generated days of several years and their ``grids.toml``.
+
+        Args:
+            root: Folder to write to.
+            n: Number of days, in eight Januaries.
+            seed: Seed of the generator. Default: 0.
+        """
+        # Several years, so that a split has several groups.
         resolve("geovision.datasets.synthetic.rain:write_years")(Path(root), n, seed=seed)
         given, target = cls.generated
         write_text(
@@ -88,13 +106,16 @@ class CoarseRain(PairedGrids):
 
 
 class BiasedRain(CoarseRain):
-    """Biased rain with its truth on the same grid, or a finer one. See `PairedGrids`."""
+    """Biased precipitation with a target on the same grid or a finer one.
+
+    The arguments are those of `PairedGrids`.
+    """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="biased-rain-grids",
-        title="Biased rain on grids of one's own",
-        source="this machine",
-        license="one's own",
+        title="Biased precipitation on your own grids",
+        source="your files",
+        license="that of your data",
         citation="none",
         split_group=CoarseRain.card.split_group,
         layout=CoarseRain.card.layout,

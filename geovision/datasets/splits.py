@@ -1,9 +1,9 @@
-"""Folds that never cut a near-duplicate group, and the versioned file that keeps them.
+"""Cross-validation folds that keep near-duplicates together, and a versioned file for them.
 
-A fold file holds facts about each photo of a published set (its name, a digest, two perceptual
-hashes, its class), the group that it belongs to, and its fold under each seed. So every user gets
-the same folds without decoding a photo, and a photo that the file does not know, or knows at another
-size or compression, still joins the group of its near-duplicate.
+A fold file describes each photo of a published dataset: its name, a digest, two perceptual hashes and its
+class. It also contains the group of the photo and its fold under each seed. All users therefore get the same
+folds without decoding a photo. A photo that is not in the file, or is in it at another size or compression,
+joins the group of its near-duplicate.
 """
 
 from __future__ import annotations
@@ -49,30 +49,54 @@ __all__ = [
 ]
 
 TrainTestSplit = tuple[np.ndarray, np.ndarray]
-"""(training, test) positions, int64."""
+"""Positions for training and test, int64."""
 
 _VERSION = 1
-_DIGEST_LENGTH = 16  # hexadecimal digits of a file's sha256: 64 bits, ample for a data set
+_DIGEST_LENGTH = 16  # hexadecimal digits of a file's sha256: 64 bits, enough to avoid collisions
 _FIXED_COLUMNS = ("path", "digest", "phash", "dhash", "label", "group")
 
 _log = logging.getLogger(__name__)
 
 
 def grouped_folds(labels: np.ndarray, groups: Sequence[str], *, k: int = 5, seed: int = 0) -> np.ndarray:
-    """The fold of each sample, 0 to k-1: classes spread evenly, no group in two folds.
+    """Assign each sample to a fold, stratified by class, with whole groups.
+
+    Args:
+        labels: Class index of each sample, shape (sample,).
+        groups: Group of each sample; no group is in two folds.
+        k: Number of folds. Default: 5.
+        seed: Seed of the shuffling. Default: 0.
+
+    Returns:
+        Fold of each sample, int64, 0 to k-1.
 
     Raises:
-        DatasetError: There are fewer groups than folds, or a single class.
+        DatasetError: There are fewer groups than folds, or only one class.
         MissingExtraError: scikit-learn is not installed.
     """
     if len(set(groups)) < k:
-        raise DatasetError(f"{len(set(groups))} groups are too few for {k} folds; take fewer folds")
+        raise DatasetError(f"{len(set(groups))} groups are too few for {k} folds; reduce k")
     return _stratified("StratifiedGroupKFold", labels, groups, k, seed)
 
 
 def random_folds(labels: np.ndarray, *, k: int = 5, seed: int = 0) -> np.ndarray:
-    """The fold of each sample when groups are ignored, as most published splits do. Near-duplicates
-    then stand on both sides: for measuring how much that flatters, for nothing else."""
+    """Assign each sample to a fold, stratified by class, ignoring groups.
+
+    Most published splits are of this kind. Near-duplicates are then in both training and test data. Use it
+    only to measure how much this inflates scores.
+
+    Args:
+        labels: Class index of each sample, shape (sample,).
+        k: Number of folds. Default: 5.
+        seed: Seed of the shuffling. Default: 0.
+
+    Returns:
+        Fold of each sample, int64, 0 to k-1.
+
+    Raises:
+        DatasetError: There is only one class, or no class has `k` samples.
+        MissingExtraError: scikit-learn is not installed.
+    """
     return _stratified("StratifiedKFold", labels, None, k, seed)
 
 
@@ -86,13 +110,14 @@ def _stratified(
     _, sizes = np.unique(labels, return_counts=True)
     if len(sizes) < 2 or sizes.max() < k:
         raise DatasetError(
-            f"{len(sizes)} classes of at most {sizes.max()} photos cannot be spread over {k} folds"
+            f"{len(sizes)} classes with at most {sizes.max()} photos cannot be split into {k} folds; "
+            "at least two classes and k photos are needed"
         )
     if sizes.min() < k:
-        _log.info("the smallest class has %d photos; some of the %d folds go without it", sizes.min(), k)
+        _log.info("the smallest class has %d photos and is missing from some of the %d folds", sizes.min(), k)
     fold = np.empty(len(labels), dtype=np.int64)
     with warnings.catch_warnings():
-        # Said above, in words that name the numbers.
+        # The log message above already reports this, with the numbers.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         folder = getattr(model_selection, splitter)(n_splits=k, shuffle=True, random_state=seed)
         for number, (_, test) in enumerate(folder.split(labels, labels, groups)):
@@ -101,9 +126,13 @@ def _stratified(
 
 
 def folds_to_splits(fold: np.ndarray, k: int) -> list[TrainTestSplit]:
-    """(training, test) positions for each fold in turn.
+    """Return the (training, test) positions of each fold.
 
-    >>> [test.tolist() for _, test in as_splits(np.array([0, 1, 0]), 2)]
+    Args:
+        fold: Fold of each sample, shape (sample,).
+        k: Number of folds.
+
+    >>> [test.tolist() for _, test in folds_to_splits(np.array([0, 1, 0]), 2)]
     [[0, 2], [1]]
     """
     return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(k)]
@@ -111,12 +140,12 @@ def folds_to_splits(fold: np.ndarray, k: int) -> list[TrainTestSplit]:
 
 @dataclass(frozen=True)
 class FoldAssignment:
-    """Where each photo of a data set belongs by a fold file.
+    """Groups and folds of the photos of a dataset, from a fold file.
 
     Attributes:
         groups: Near-duplicate group of each photo.
-        folds: int64 ``(n, seed)``.
-        matched: bool ``(n,)``: the file holds this very photo or a near-duplicate of it.
+        folds: Fold of each photo under each seed, int64, shape (photo, seed).
+        matched: Whether the file contains the photo or a near-duplicate of it, bool, shape (photo,).
     """
 
     groups: list[str]
@@ -126,16 +155,20 @@ class FoldAssignment:
 
 @dataclass(frozen=True)
 class FoldFile:
-    """Groups and folds of the photos of a published set.
+    """Groups and folds of the photos of a published dataset.
 
     Attributes:
-        name: The data set.
+        name: Name of the dataset.
         k: Number of folds.
-        seeds: One column of folds each.
-        paths, digests, labels, groups: Of each photo; the digest is of the file.
-        hashes: Perceptual hashes.
-        folds: int64 ``(n, seed)``.
-        phash_limit, dhash_limit: Bits that near-duplicates may differ by.
+        seeds: Seeds, one for each column of folds.
+        paths: Relative path of each photo.
+        digests: Digest of the file of each photo.
+        labels: Class code of each photo.
+        groups: Near-duplicate group of each photo.
+        hashes: Perceptual hashes of the photos.
+        folds: Fold of each photo under each seed, int64, shape (photo, seed).
+        phash_limit: Largest number of bits by which the DCT hashes of near-duplicates differ.
+        dhash_limit: Largest number of bits by which the difference hashes of near-duplicates differ.
     """
 
     name: str
@@ -151,7 +184,7 @@ class FoldFile:
     dhash_limit: int = DHASH_LIMIT
 
     def to_csv(self) -> str:
-        """The file's content: one comment line with the parameters, then CSV."""
+        """Return the content of the file: one comment line with the parameters, then CSV."""
         stream = io.StringIO()
         stream.write(
             f"# geovision folds version={_VERSION} dataset={self.name} k={self.k} "
@@ -165,22 +198,30 @@ class FoldFile:
         return stream.getvalue()
 
     def write(self, path: Path) -> Path:
-        """Write it, whole or not at all."""
+        """Write the file atomically and return its path.
+
+        Args:
+            path: File to write.
+        """
         return write_text(path, self.to_csv())
 
     @classmethod
     def read(cls, path: Path) -> FoldFile:
-        """A file that `write` wrote.
+        """Read a fold file that `write` has written.
+
+        Args:
+            path: File to read.
 
         Raises:
-            DatasetError: It is missing, damaged, or of another version.
+            DatasetError: The file is missing, damaged or of another version.
         """
         try:
             header, *lines = path.read_text(encoding="utf-8").splitlines()
             options = dict(word.split("=", 1) for word in header.split() if "=" in word)
             if options.get("version") != str(_VERSION):
                 raise DatasetError(
-                    f"{path}: fold file of version {options.get('version')}; this geovision reads {_VERSION}"
+                    f"{path} is a fold file of version {options.get('version')}; "
+                    f"this version of geovision reads version {_VERSION}"
                 )
             names, *rows = csv.reader(lines)
             column = dict(zip(names, zip(*rows, strict=True), strict=True))
@@ -201,17 +242,24 @@ class FoldFile:
         except (OSError, ValueError, KeyError) as error:
             if isinstance(error, DatasetError):
                 raise
-            raise DatasetError(f"{path}: not a geovision fold file ({error})") from error
+            raise DatasetError(
+                f"{path} is not a geovision fold file ({error}); write it with FoldFile.write"
+            ) from error
 
     def assign(self, paths: Sequence[Path], names: Sequence[str], spec: InputSpec) -> FoldAssignment:
-        """The group and folds of photos, some of which the file may not know.
+        """Return the groups and folds of photos, which need not be in the file.
 
-        A file with a known digest is looked up. Any other photo is decoded: with a near-duplicate in
-        the file it joins the group of the nearest one; without, it forms groups with other newcomers,
-        whose fold is drawn by the group's name, so that it does not depend on what else is there.
+        A photo with the digest of a listed file gets its group and folds. Any other photo is decoded. If it
+        has near-duplicates in the file, it joins the group of the nearest one. Otherwise it forms groups with
+        other unlisted photos. The fold of such a group depends only on its name, not on the other photos.
+
+        Args:
+            paths: Files of the photos.
+            names: Relative paths of the photos, from which new groups are named.
+            spec: Image input that unlisted photos are decoded for.
 
         Raises:
-            DatasetError: Newcomers that cannot be read, all of them named.
+            DatasetError: Unlisted photos cannot be read; the message lists all of them.
         """
         row_of = {digest: row for row, digest in enumerate(self.digests)}
         rows = np.array([row_of.get(file_digest(path), -1) for path in paths], dtype=np.int64)
@@ -221,32 +269,32 @@ class FoldFile:
             _log.info("%s: %d of %d photos are not in the fold file", self.name, len(new), len(paths))
             prints = fingerprints([paths[position] for position in new], spec)
             raise_unreadable(prints.unreadable.values(), len(prints))
-            joined = self._assign_groups(prints, [names[position] for position in new])
-            for position, group in zip(new, joined, strict=True):
+            new_groups = self._assign_groups(prints, [names[position] for position in new])
+            for position, group in zip(new, new_groups, strict=True):
                 groups[position] = group
         fold_of = dict(zip(self.groups, self.folds, strict=True))
         folds = [
             fold_of[g] if g in fold_of else [_hashed_fold(g, s, self.k) for s in self.seeds] for g in groups
         ]
-        known = np.array([group in fold_of for group in groups], dtype=bool)
-        return FoldAssignment(groups, np.array(folds, dtype=np.int64).reshape(len(paths), -1), known)
+        matched = np.array([group in fold_of for group in groups], dtype=bool)
+        return FoldAssignment(groups, np.array(folds, dtype=np.int64).reshape(len(paths), -1), matched)
 
     def _assign_groups(self, prints: Fingerprints, names: Sequence[str]) -> list[str]:
-        """Groups of newcomers: that of the nearest known photo, or one among themselves."""
+        """Return the groups of unlisted photos: those of listed near-duplicates, or new ones."""
         limits = {"phash_limit": self.phash_limit, "dhash_limit": self.dhash_limit}
-        home = self._nearest_groups(prints)
-        together = connected_components(len(prints), near_duplicate_pairs(prints, **limits))
+        nearest = self._nearest_groups(prints)
+        component = connected_components(len(prints), near_duplicate_pairs(prints, **limits))
         taken = set(self.groups)
-        called: dict[int, str] = {}
-        # Newcomers with a known near-duplicate come first: the others of their kind follow them.
-        for position in sorted(range(len(names)), key=lambda p: (home[p] == "", names[p])):
+        group_of: dict[int, str] = {}
+        # Photos with a listed near-duplicate come first, because they determine the group of their component.
+        for position in sorted(range(len(names)), key=lambda p: (nearest[p] == "", names[p])):
             name = names[position]
             free = f"{name} (another)" if name in taken else name
-            called.setdefault(int(together[position]), home[position] or free)
-        return [called[int(part)] for part in together]
+            group_of.setdefault(int(component[position]), nearest[position] or free)
+        return [group_of[int(part)] for part in component]
 
     def _nearest_groups(self, prints: Fingerprints) -> list[str]:
-        """The group of the known photo that each newcomer is nearest to, within the limits, or ""."""
+        """Return the group of the listed photo nearest to each photo within the limits, or ""."""
         p = hamming_distance(prints.phash, self.hashes.phash)
         d = hamming_distance(prints.dhash, self.hashes.dhash)
         distance = np.where((p <= self.phash_limit) & (d <= self.dhash_limit), p + d, np.inf)
@@ -258,10 +306,15 @@ class FoldFile:
 
 
 def make_fold_file(dataset: ImageDataset, *, k: int = 5, seeds: Sequence[int] = (0, 1, 2)) -> FoldFile:
-    """Hash, group and fold a data set.
+    """Compute hashes, groups and folds of a dataset.
+
+    Args:
+        dataset: Dataset of images.
+        k: Number of folds. Default: 5.
+        seeds: Seeds, one for each column of folds. Default: 0, 1 and 2.
 
     Raises:
-        DatasetError: Files that cannot be read, all of them named; or too few groups.
+        DatasetError: Files cannot be read (the message lists all of them), or there are too few groups.
     """
     prints = fingerprints(dataset.paths, dataset.input_spec)
     groups = near_duplicate_groups(prints, dataset.names)
@@ -280,7 +333,12 @@ def make_fold_file(dataset: ImageDataset, *, k: int = 5, seeds: Sequence[int] = 
 
 
 def file_digest(path: Path) -> str:
-    """What a fold file knows a photo by: the first digits of the sha256 of its file.
+    """Return the first digits of the SHA-256 of a file.
+
+    Fold files identify photos by this digest.
+
+    Args:
+        path: File of the photo.
 
     Raises:
         DatasetError: The file cannot be read.
@@ -288,7 +346,7 @@ def file_digest(path: Path) -> str:
     try:
         return sha256(path)[:_DIGEST_LENGTH]
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DatasetError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def _hashed_fold(group: str, seed: int, k: int) -> int:

@@ -1,8 +1,8 @@
-"""SWIMCAT: patches of the sky over Singapore in five types that are no genera.
+"""SWIMCAT: patches of the sky over Singapore in five types that are not genera.
 
-What the authors publish: the five types, 784 patches of 125x125 pixels. The folder names with their
-letters are those of copies in circulation, as we remember them; the types' own names are recognised
-too.
+The authors document the five types and 784 patches of 125x125 pixels. The folder names with their letters
+were not checked against an original: they are those of copies in circulation, from memory. The names of the
+types are also recognized.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _FOLDERS = {
     "thick-white": ("D", "D-thick-white", "thick white clouds"),
     "veil": ("E", "E-veil", "veil clouds"),
 }
-_LAYOUT = "a folder a type: A-sky B-pattern C-thick-dark D-thick-white E-veil"
-# What comes nearest in look, for generated patches only: the types map to no genus.
+_LAYOUT = "one folder for each type: A-sky B-pattern C-thick-dark D-thick-white E-veil"
+# Most similar genera, for generated patches only: no type corresponds to a genus.
 _SYNTHETIC_KINDS = {
     "sky": ("clear",),
     "pattern": ("Cc", "Ac"),
@@ -45,45 +45,64 @@ _SYNTHETIC_KINDS = {
 
 
 class SWIMCAT(ImageDataset):
-    """784 patches of 125x125 pixels, a folder a type, without an official split.
+    """784 patches of 125x125 pixels in five folders, without an official split.
 
-    A model of genera cannot be scored here; the set trains and tests its own five types.
+    A model of genera cannot be evaluated on this dataset; models are trained and tested with its own five
+    types. The arguments are those of `ImageDataset`.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="swimcat",
         title="Singapore Whole-sky IMaging CATegories (SWIMCAT)",
         source="http://vintage.winklerbros.net/swimcat.html",
-        license="free for research on request to its authors",
+        license="free for research on request to the authors",
         citation="Dev, Lee and Winkler 2015, Categorization of cloud image patches using an improved "
         "texton-based approach, ICIP 2015",
-        split_group="near-duplicate group; patches of one frame, which is not given",
+        split_group="near-duplicate group; the frame of a patch is not published",
         layout=_LAYOUT,
         caveats=(
             "The folder names with their letters are inferred from copies in circulation.",
-            "Five types of look, not genera: no sum of genera makes one of them.",
-            "Patches, not photos: without horizon and scale, element size in degrees cannot be seen.",
-            "Thick dark is reported to be taken at night, the others by day: colour alone may tell it apart.",
-            "Several patches may come from one frame; without its name a split by patch leaks.",
+            "Five types of appearance, not genera: no type is a sum of genera.",
+            "Patches, not photos: without horizon and scale, element sizes in degrees cannot be estimated.",
+            "Thick dark clouds are reported to be night images and the others day images, so color alone may "
+            "separate them.",
+            "Several patches may come from one frame. The frame is not published, so a split by patch leaks.",
         ),
     )
     task: ClassVar[str] = "cloud"
     class_mapping: ClassVar[ClassMapping] = ClassMapping(
-        {}, excluded=dict.fromkeys(_TYPES, "a type of look that several genera share")
+        {}, excluded=dict.fromkeys(_TYPES, "a type of appearance that several genera share")
     )
 
     def scan(self) -> Sequence[ImageRecord]:
+        """Return the records of all patches in the folders of the types.
+
+        Raises:
+            DatasetError: A folder is not a known type, or there is no such folder.
+        """
         return labeled_images(self.root, _FOLDERS, expected=_LAYOUT)
 
     def build_target(self, records: Sequence[ImageRecord]) -> ClassTarget:
+        """Return the five types.
+
+        Args:
+            records: Records of all patches; not used.
+        """
         return ClassTarget(_TYPES, _CARDS, order_source="letters of the folder names")
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        place = resolve("geovision.datasets.synthetic.image_classes:ClassFolder")
-        places = [
-            place(f"{letter}-{code}/{letter}_{{}}.png", _SYNTHETIC_KINDS[code])
+        """Write generated patches in the layout of this dataset.
+
+        Args:
+            root: Folder to write to.
+            n: Number of patches.
+            seed: Seed of the generator. Default: 0.
+        """
+        class_folder = resolve("geovision.datasets.synthetic.image_classes:ClassFolder")
+        folders = [
+            class_folder(f"{letter}-{code}/{letter}_{{}}.png", _SYNTHETIC_KINDS[code])
             for letter, code in zip("ABCDE", _TYPES, strict=True)
         ]
         write = resolve("geovision.datasets.synthetic.image_classes:write")
-        return write(Path(root), n, places, seed=seed, size=(125, 125), frame="patch")
+        return write(Path(root), n, folders, seed=seed, size=(125, 125), frame="patch")

@@ -1,4 +1,4 @@
-"""The demonstration: every task of the registry, from generated files to one local page."""
+"""Demonstration of all tasks, from generated files to a local page."""
 
 from geovision.demo.runner import run_demo
 

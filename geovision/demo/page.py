@@ -1,4 +1,7 @@
-"""The page: one HTML file with its style inside, and figures beside it. It asks no other machine."""
+"""HTML page of the demonstration.
+
+The page is one file with inline style and local figures. It sends no network requests.
+"""
 
 from __future__ import annotations
 
@@ -25,39 +28,45 @@ if TYPE_CHECKING:
 __all__ = ["MetricRow", "Section", "build_metric_rows", "figure_position", "write_page"]
 
 CAPTIONS = {
-    "confusion": "True classes in rows, answers in columns: counts, and the fraction of each true class.",
-    "reliability": "How often the model is right when it claims a probability.",
-    "mistakes": "The wrong answers that it was surest of.",
-    "maps": "The sample in which there is most to see: what went in, what came out, and the truth.",
-    "quantiles": "Quantiles of the answers over those of the truth: below the line the tail is too weak.",
-    "spectra": "Power by wavelength: where the answer lies below the truth, it is too smooth.",
-    "errors": "Bias and error of every cell over all samples held back.",
-    "taylor": "Correlation as the angle, variation over the truth's as the radius, of all days and of each "
-    "year or winter: the nearer to 1 on the axis, the better.",
-    "mask_reliability": "How often what is said with a probability happens, and how often it is said.",
-    "performance": "Detection over the part of what was said that happened, for every threshold; lines of "
-    "equal critical success index.",
+    "confusion": "Confusion matrix, with true classes in rows and predicted classes in columns: counts and "
+    "row fractions.",
+    "reliability": "Reliability diagram: fraction of correct predictions by predicted probability.",
+    "mistakes": "Wrong predictions with the highest confidence.",
+    "maps": "Input, prediction and target of the sample with the largest mean target.",
+    "quantiles": "Quantiles of the predictions against those of the targets. Below the line, the predicted "
+    "tail is too weak.",
+    "spectra": "Power by wavelength. If the prediction is below the target, it is too smooth.",
+    "errors": "Bias and error of every cell over all validation samples.",
+    "taylor": "Taylor diagram of all days and of each year or winter: correlation as the angle, normalized "
+    "standard deviation as the radius. A perfect prediction is at 1 on the axis.",
+    "mask_reliability": "Reliability diagram: observed frequency by predicted probability, and the number of "
+    "predictions.",
+    "performance": "Performance diagram: probability of detection against success ratio, for every "
+    "threshold, with lines of equal critical success index.",
 }
-"""By figure of a report. A figure that is not named here stands under its own name."""
+"""Captions by figure name; figures without an entry have no caption."""
 
 FLAGS = {
-    "outlier": "Unlike the pictures that the model was trained on: do not rely on this answer.",
+    "outlier": "Unlike the training images: this prediction is not reliable.",
 }
-"""What a flag means to a reader."""
+"""Descriptions of the flags of a prediction."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one task.
+    """Content of the page for one task.
 
     Attributes:
-        card: Of the data set whose layout was written.
-        samples: (trained on, held back).
-        steps: Optimiser steps; None for a model without gradient.
-        prediction_figures: Figures of samples with what the model says.
-        figures: Figures of the report.
-        seconds: From the first file to the last figure.
-        error: Why there is nothing else.
+        task: Task of the section.
+        card: Card of the dataset whose layout was generated.
+        model: Name of the model.
+        report: Evaluation report.
+        samples: Number of training samples and of validation samples.
+        steps: Number of optimizer steps; None for a model without gradient training.
+        prediction_figures: Paths of the figures of samples with predictions.
+        figures: Paths of the figures of the report.
+        seconds: Duration from the first file to the last figure, in s.
+        error: Reason of the failure; empty if the task succeeded. A failed section has no other content.
     """
 
     task: Task
@@ -73,17 +82,20 @@ class Section:
 
     @property
     def metrics(self) -> list[MetricRow]:
+        """Rows of the metric table; empty without a report."""
         return build_metric_rows(self.report) if self.report else []
 
 
 class MetricRow(NamedTuple):
-    """One line of the metric table.
+    """Row of the metric table.
 
     Attributes:
-        meaning: What the metric is, in a sentence.
-        value, interval: As shown.
-        bar: (left, width, mark) in percent of 0-1, for a metric that lies there; else None.
-        headline: The task is judged by this one.
+        name: Name of the metric.
+        meaning: Description of the metric in one sentence.
+        value: Formatted value.
+        interval: Formatted interval; empty if there is none.
+        bar: (left, width, mark) of the interval bar in percent; None if the metric is not between 0 and 1.
+        headline: Whether this is the main metric of the task.
     """
 
     name: str
@@ -95,7 +107,11 @@ class MetricRow(NamedTuple):
 
 
 def build_metric_rows(report: Report) -> list[MetricRow]:
-    """The metrics of a report, in its order."""
+    """Return the rows of the metric table in report order.
+
+    Args:
+        report: Evaluation report.
+    """
     return [
         MetricRow(
             name,
@@ -110,7 +126,7 @@ def build_metric_rows(report: Report) -> list[MetricRow]:
 
 
 def _meaning(name: str) -> str:
-    """The first sentence of the metric's own description."""
+    """Return the first sentence of a metric's docstring."""
     from geovision.metrics import METRICS, function_of, parse
 
     text = (function_of(name).__doc__ or "") if parse(name)[0] in METRICS else ""
@@ -134,20 +150,30 @@ def _interval_bar(figure: MetricValue) -> tuple[float, float, float] | None:
 
 
 def figure_position(path: Path) -> tuple[int, str]:
-    """Where the figure of this file stands on the page: in the order of `CAPTIONS`, others last."""
+    """Return the sort key of a figure.
+
+    Figures have the order of `CAPTIONS`; others follow in the order of their names.
+
+    Args:
+        path: Path of the figure.
+    """
     names = list(CAPTIONS)
     return (names.index(path.stem) if path.stem in names else len(names)), path.stem
 
 
 def write_page(out: Path, sections: Sequence[Section], photos: Sequence[PhotoPredictions] = ()) -> Path:
-    """Write ``index.html`` into `out`, whole or not at all.
+    """Write ``index.html`` atomically.
 
     Args:
-        sections: One a task.
-        photos: What the shipped weights say about the reader's photos, one a task that takes them.
+        out: Folder of the page.
+        sections: One section for each task.
+        photos: Predictions of the user's photos, one entry for each task that accepts photos.
+
+    Returns:
+        Path of ``index.html``.
 
     Raises:
-        StorageError: It could not be written.
+        StorageError: If the page cannot be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("geovision.demo"),
@@ -174,7 +200,7 @@ def write_page(out: Path, sections: Sequence[Section], photos: Sequence[PhotoPre
 
 
 def _confidence_level(prediction: Any) -> str:
-    """How sure an answer is, for its colour."""
+    """Return the CSS class of a prediction's confidence."""
     if prediction.flags:
         return "flagged"
     return "sure" if prediction.confidence >= 0.66 else "open"

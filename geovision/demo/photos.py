@@ -1,4 +1,4 @@
-"""Answers about the reader's own photos, by weights that are there."""
+"""Predictions of the user's photos with pretrained weights."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _THUMBNAIL = 480  # pixels of the longer side
 
 @dataclass(frozen=True)
 class PhotoPrediction:
-    """One photo that was answered.
+    """Photo with its prediction.
 
     Attributes:
-        name: Its path below the folder.
-        thumbnail: A small copy.
-        prediction: What the model says.
+        name: Path relative to the folder.
+        thumbnail: Path of the thumbnail.
+        prediction: Prediction of the model.
     """
 
     name: str
@@ -36,14 +36,15 @@ class PhotoPrediction:
 
 @dataclass(frozen=True)
 class PhotoPredictions:
-    """What one task's weights say about a folder of photos.
+    """Predictions of one task for a folder of photos.
 
     Attributes:
-        model: Name of the model; empty where the task has no weights yet.
-        weights: What it was trained on, and what it is worth.
-        photos: In the order of their names.
-        unreadable: (name, why) of each file that could not be read.
-        skipped: Names of files that are not called like pictures.
+        task: Task of the predictions.
+        model: Name of the model; empty if the task has no pretrained weights.
+        weights: Weights with their training data and scores.
+        photos: Photos in the order of their names.
+        unreadable: Name and reason, for each file that could not be read.
+        skipped: Names of files without the suffix of an image.
     """
 
     task: Task
@@ -55,29 +56,36 @@ class PhotoPredictions:
 
 
 def predict_photos(model: GeoModel, folder: Path, out: Path) -> PhotoPredictions:
-    """Ask a model about every photo below a folder; files that cannot be read are listed.
+    """Predict every photo below a folder.
+
+    Files that cannot be read are listed in the result.
 
     Args:
-        folder: Of photos, in folders or not; a single file will do.
-        out: Where the thumbnails go.
+        model: Classifier of images.
+        folder: Folder of photos, searched recursively; or a single file.
+        out: Folder of the thumbnails.
+
+    Returns:
+        Predictions with thumbnails, and the names of unreadable and skipped files.
     """
-    answers = model.predict(folder, skip_errors=True)
+    predictions = model.predict(folder, skip_errors=True)
     photos, unreadable = [], []
-    for number, answer in enumerate(answers, 1):
-        path = Path(answer.source)
-        if answer.error is not None:
-            unreadable.append((_relative_to(path, folder), answer.error.removeprefix(f"{path}: ")))
+    for number, prediction in enumerate(predictions, 1):
+        path = Path(prediction.source)
+        name = _relative_to(path, folder)
+        if prediction.error is not None:
+            unreadable.append((name, prediction.error.removeprefix(f"{path}: ")))
             continue
         thumbnail = _thumbnail(path, model, out / f"{number:04d}.jpg")
-        photos.append(PhotoPrediction(_relative_to(path, folder), thumbnail, answer))  # type: ignore[arg-type]
-    asked = {Path(answer.source) for answer in answers}
+        photos.append(PhotoPrediction(name, thumbnail, prediction))  # type: ignore[arg-type]
+    predicted = {Path(prediction.source) for prediction in predictions}
     return PhotoPredictions(
         model.task,
         model.spec.name,
         next(iter(model.spec.weights), None),
         photos,
         unreadable,
-        [_relative_to(path, folder) for path in _iter_visible_files(folder) if path not in asked],
+        [_relative_to(path, folder) for path in _iter_visible_files(folder) if path not in predicted],
     )
 
 
@@ -86,10 +94,10 @@ def _thumbnail(path: Path, model: GeoModel, out: Path) -> Path:
 
     from geovision.readers.images import read_rgb
 
-    # Read as the model reads it: upright, eight bits, three channels.
-    picture = Image.fromarray(read_rgb(path, model.inputs[0]).transpose(1, 2, 0).copy())
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    write_files(out.parent, {out.name: lambda place: picture.save(place, "JPEG", quality=85)})
+    # The image is read as for the model: upright, eight bits, three channels.
+    image = Image.fromarray(read_rgb(path, model.inputs[0]).transpose(1, 2, 0).copy())
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    write_files(out.parent, {out.name: lambda place: image.save(place, "JPEG", quality=85)})
     return out
 
 

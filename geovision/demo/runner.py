@@ -1,7 +1,8 @@
-"""Every task at work: generated files, the real adapter, a short training, scores, answers, a page.
+"""Demonstration of all tasks, from generated files to a page.
 
-Nothing here knows a task by name. What a task shows is its entry in the registry: `Task.demo`, its
-adapter, its metrics and what these draw.
+Each task uses its real dataset adapter and a short training. The module contains no code for particular
+tasks. The content of a section depends on the registry entry of the task: `Task.demo`, its adapter, its
+metrics and their figures.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["run_demo"]
 
 _VALIDATION_FRACTION = 0.2
-_NUM_PREDICTIONS = 6  # samples shown with what the model says
+_NUM_PREDICTIONS = 6  # number of samples that are shown with predictions
 
 
 def run_demo(
@@ -39,45 +40,48 @@ def run_demo(
 ) -> Path:
     """Run the demonstration and write its page.
 
-    A task that fails is named on the page and does not keep the others from it.
+    If a task fails, the page contains the error, and the other tasks continue.
 
     Args:
-        out: Folder of the page; data, models and figures lie below it, a folder a task.
-        tasks: Names; None: every task of the registry.
-        photos: A folder of the reader's own photos, answered by the shipped weights.
-        progress: Show what is going on, on stderr.
+        out: Folder of the page. Data, models and figures are written to one subfolder per task.
+        tasks: Names of the tasks. Default: every task in the registry.
+        photos: Folder of your photos, which are predicted with pretrained weights. Default: none.
+        progress: Whether to show the progress on stderr. Default: True.
 
     Returns:
-        ``out/index.html``.
+        Path of the page, ``out/index.html``.
 
     Raises:
-        UnknownTaskError: With the nearest names.
-        InputError: `photos` is not there.
-        StorageError: `out` cannot be made.
-        GeovisionError: A task failed; the page tells the same.
+        UnknownTaskError: If a task does not exist; the message contains similar names.
+        InputError: If `photos` does not exist.
+        StorageError: If `out` cannot be created.
+        GeovisionError: If a task failed; the page contains the same message.
     """
     chosen = [registry.find_task(name) for name in tasks] if tasks else list(registry.tasks().values())
     if photos is not None and not photos.exists():
         raise InputError(f"{photos}: no such folder of photos; check the path")
     out = Path(out)
     make_dir(out)
-    told = _ConsoleProgress(show=progress)
+    console = _ConsoleProgress(show=progress)
     with _single_thread():
-        sections = [_section(task, out / task.name, told) for task in chosen]
-        answered = _predict_photos(chosen, photos, out, told) if photos is not None else ()
-    index = page.write_page(out, sections, answered)
+        sections = [_section(task, out / task.name, console) for task in chosen]
+        predicted = _predict_photos(chosen, photos, out, console) if photos is not None else ()
+    index = page.write_page(out, sections, predicted)
     failed = [f"{section.task.name} ({section.error})" for section in sections if section.error]
     if failed:
         raise GeovisionError(
-            f"a part of the demonstration failed: {'; '.join(failed)}. The rest is on {index}"
+            f"a part of the demonstration failed: {'; '.join(failed)}. The other results are in {index}"
         )
     return index
 
 
 @contextlib.contextmanager
 def _single_thread() -> Iterator[None]:
-    """A network this small gains nothing from a second thread, and waits long for it where other
-    programs hold the cores."""
+    """Limit torch to one thread.
+
+    The networks of the demonstration are too small to gain from a second thread, and synchronization is slow
+    if other programs use the cores.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -92,7 +96,7 @@ def _single_thread() -> Iterator[None]:
 
 
 def _section(task: Task, folder: Path, progress: _ConsoleProgress) -> page.Section:
-    """Everything that the page shows of one task; where something failed, why."""
+    """Return the section of one task, or its error."""
     progress.heading(task)
     try:
         return _run_task(task, folder, progress)
@@ -102,39 +106,39 @@ def _section(task: Task, folder: Path, progress: _ConsoleProgress) -> page.Secti
 
 
 def _run_task(task: Task, folder: Path, progress: _ConsoleProgress) -> page.Section:
-    demo, began = task.demo, time.perf_counter()
+    demo, start = task.demo, time.perf_counter()
     adapter: type[GeoDataset] = resolve(task.datasets[task.dataset])
-    # Files of another demonstration never mix with these.
+    # The name of the folder contains the settings, so files of different demonstrations do not mix.
     root = folder / f"{task.dataset}-{demo.samples}-seed-{demo.seed}"
-    with progress.step(f"write {demo.samples} generated samples as {task.dataset} files"):
+    with progress.step(f"generate {demo.samples} samples as {task.dataset} files"):
         adapter.synthetic(root, demo.samples, seed=demo.seed)
     with progress.step(f"read them with {adapter.__name__}, split by {adapter.card.split_group}"):
         data = geovision.load_dataset(task.dataset, root, size=demo.size)
         model = _create_model(task, data)
-        training, held_back = data.adapt_to(model).group_split(_VALIDATION_FRACTION, seed=demo.seed)
+        training, validation = data.adapt_to(model).group_split(_VALIDATION_FRACTION, seed=demo.seed)
     progress.print_line(f"train {model.spec.name} on {len(training)} samples")
     geovision.train(model, training, recipe=demo.recipe, progress=progress.show)
-    with progress.step(f"score it on {len(held_back)} samples held back"):
-        report = geovision.evaluate(model, held_back, seed=demo.seed)
-    with progress.step("predict and draw"):
+    with progress.step(f"evaluate on {len(validation)} validation samples"):
+        report = geovision.evaluate(model, validation, seed=demo.seed)
+    with progress.step("predict and plot"):
         model.save(folder / "model")
         figures = _report_figures(report, folder / "report")
-        answers = _prediction_figures(model, held_back, folder / "answers")
+        prediction_figures = _prediction_figures(model, validation, folder / "answers")
     return page.Section(
         task,
         card=adapter.card,
         model=model.spec.name,
         report=report,
-        samples=(len(training), len(held_back)),
+        samples=(len(training), len(validation)),
         steps=model.training_record.get("steps"),
-        prediction_figures=answers,
+        prediction_figures=prediction_figures,
         figures=figures,
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - start,
     )
 
 
 def _create_model(task: Task, data: GeoDataset) -> GeoModel:
-    """The task's small model for these data, initialised alike every time."""
+    """Create the task's small model for a dataset, with reproducible initial weights."""
     import torch
 
     with torch.random.fork_rng():
@@ -143,46 +147,46 @@ def _create_model(task: Task, data: GeoDataset) -> GeoModel:
 
 
 def _report_figures(report: Any, folder: Path) -> list[Path]:
-    """The files of the report's figures; `folder` also holds its tables."""
-    for stale in folder.glob("*.png"):  # of a run in which there was more to draw
+    """Write a report and return the paths of its figures."""
+    for stale in folder.glob("*.png"):  # an earlier run may have drawn more figures
         stale.unlink()
     report.save(folder)
     return sorted(folder.glob("*.png"), key=page.figure_position)
 
 
 def _prediction_figures(model: GeoModel, data: GeoDataset, folder: Path) -> list[Path]:
-    """Figures of samples from all over the data set, each with what the model says."""
+    """Plot samples spread evenly over the dataset, with their predictions."""
     count = min(_NUM_PREDICTIONS, len(data))
     samples = [data[round((number + 0.5) * len(data) / count - 0.5)] for number in range(count)]
-    answers = model.predict([_model_inputs(sample, model) for sample in samples])
+    predictions = model.predict([_model_inputs(sample, model) for sample in samples])
     writers = {}
-    for number, (sample, answer) in enumerate(zip(samples, answers, strict=True), 1):
-        figure = data.plot(sample, answer)
+    for number, (sample, prediction) in enumerate(zip(samples, predictions, strict=True), 1):
+        figure = data.plot(sample, prediction)
         writers[f"{number}.png"] = lambda path, figure=figure: figure.savefig(path, format="png", dpi=110)
     write_files(folder, writers)
     return [folder / name for name in writers]
 
 
 def _model_inputs(sample: Sample, model: GeoModel) -> dict[str, Any]:
-    """The inputs of a sample that the model takes, what is missing in them masked."""
+    """Return the model's inputs of a sample, with missing values masked."""
     import numpy as np
 
     known = [spec.name for spec in model.inputs if spec.name in sample["inputs"]]
-    asked: dict[str, Any] = {name: sample["inputs"][name] for name in known}
+    inputs: dict[str, Any] = {name: sample["inputs"][name] for name in known}
     for name in set(known) & set(sample["valid"]):
-        asked[name] = np.ma.masked_array(asked[name].numpy(), ~sample["valid"][name].numpy())
-    return asked
+        inputs[name] = np.ma.masked_array(inputs[name].numpy(), ~sample["valid"][name].numpy())
+    return inputs
 
 
-# --- the reader's photos ------------------------------------------------------------------------
+# --- photos of the user -------------------------------------------------------------------------
 
 
 def _predict_photos(
-    models: Sequence[Task], folder: Path, out: Path, progress: _ConsoleProgress
+    tasks: Sequence[Task], folder: Path, out: Path, progress: _ConsoleProgress
 ) -> list[PhotoPredictions]:
-    """Answers about the photos, from each task that takes them."""
+    """Predict the photos with each task that accepts photos."""
     found = []
-    for task in models:
+    for task in tasks:
         if not task.demo.photos:
             continue
         names = registry.list_models(task=task.name, pretrained=True)
@@ -190,17 +194,20 @@ def _predict_photos(
             found.append(PhotoPredictions(task))
             continue
         model = geovision.create(names[0], pretrained=True)
-        with progress.step(f"ask {names[0]} about the photos in {folder}"):
+        with progress.step(f"predict the photos in {folder} with {names[0]}"):
             found.append(predict_photos(model, folder, out / "photos" / task.name))
     return found
 
 
-# --- what the person at the screen sees -----------------------------------------------------------
+# --- console output -------------------------------------------------------------------------------
 
 
 @dataclass
 class _ConsoleProgress:
-    """Steps with a moving bar and their time, on stderr; where that is no terminal, a line each."""
+    """Progress output on stderr.
+
+    A terminal shows a bar for each step; otherwise each step is one line.
+    """
 
     show: bool
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
@@ -217,11 +224,11 @@ class _ConsoleProgress:
 
     @contextlib.contextmanager
     def step(self, description: str) -> Iterator[None]:
-        """Show that this is under way, and for how long it was."""
-        began = time.perf_counter()
+        """Show a step while it runs, then its duration."""
+        start = time.perf_counter()
         columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn()
-        seen = self.show and self.console.is_terminal
-        with Progress(*columns, console=self.console, transient=True, disable=not seen) as bar:
+        show_bar = self.show and self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=not show_bar) as bar:
             bar.add_task(description, total=None)
             yield
-        self.print_line(f"{description} [dim]{time.perf_counter() - began:.1f} s[/]")
+        self.print_line(f"{description} [dim]{time.perf_counter() - start:.1f} s[/]")

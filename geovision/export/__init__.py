@@ -1,4 +1,4 @@
-"""A model as one ONNX file that needs no torch: units in, calibrated answers out."""
+"""Export of models as ONNX files, which read physical units and return calibrated predictions."""
 
 from geovision.export.metadata import METADATA_KEY, build_metadata
 from geovision.export.onnx_file import copy_runtime, export_onnx

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: enough to read inputs and to show answers without geovision."""
+"""Metadata of an exported file, sufficient to read inputs and show predictions without geovision."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from geovision.spec import Channel, ClassCard, ClassTarget, FieldTarget, InputSp
 __all__ = ["FORMAT_VERSION", "METADATA_KEY", "build_metadata"]
 
 METADATA_KEY = "geovision"
-"""Of the JSON text among the metadata of an ONNX file."""
+"""Key of the JSON text in the metadata of an ONNX file."""
 
 FORMAT_VERSION = 2
 
 
 def build_metadata(model: GeoModel) -> dict[str, Any]:
-    """A model in plain data, as it stands in the metadata of an exported file.
+    """Describe a model as plain data for the metadata of an exported file.
+
+    Args:
+        model: Model to describe.
 
     Returns:
-        ``format_version``, ``geovision_version``, ``model``, ``task`` (name, title, question), ``inputs``,
-        ``target``, ``temperature``, ``licence``, ``trained_on``, ``figures``, ``sha256`` of the weights and
-        the ``card``. Texts in two languages are ``{"en": …, "zh": …}``.
+        Dictionary with ``format_version``, ``geovision_version``, ``model``, ``task`` (name, title, question,
+        citation), ``inputs``, ``target``, ``temperature``, ``license``, ``trained_on``, ``figures``
+        (metrics), ``sha256`` of the weights and ``card``. Texts in two languages are
+        ``{"en": …, "zh": …}``.
     """
     temperature = model.head.temperature if isinstance(model.head, HasTemperature) else None
     weight = model.weight
@@ -56,7 +60,7 @@ def build_metadata(model: GeoModel) -> dict[str, Any]:
 
 
 def _bilingual_text(english: str, chinese: str) -> dict[str, str]:
-    """A text in two languages; English twice where there is no other."""
+    """Return a text in two languages; a missing Chinese text is replaced by the English one."""
     return {"en": english, "zh": chinese or english}
 
 
@@ -67,7 +71,7 @@ def _describe_input(spec: InputSpec) -> dict[str, Any]:
         "layout": spec.layout,
         "size": list(spec.size) if spec.size else None,
         "resize": spec.resize,
-        # What it is as a picture file; other inputs come as arrays.
+        # Description of an image file; other inputs are read from arrays.
         "picture": dataclasses.asdict(spec.picture) if spec.picture else None,
         "pixel_size": spec.pixel_size,
         "integers": spec.integers,

@@ -1,4 +1,4 @@
-"""The ONNX file of a model, compared with the model before it is kept."""
+"""Export of a model as ONNX file, with a comparison of both predictions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIME_NAME", "TOLERANCE", "build_onnx", "copy_runtime", "export_onnx", "run_onnx"]
 
 TOLERANCE = 1e-4
-"""Largest difference between an exported file's answers and the model's, as a part of the largest answer
-where that is above 1."""
+"""Maximum difference between the predictions of an exported file and of the model.
+
+The difference is relative to the largest value if that exceeds 1.
+"""
 
 MAP_TOLERANCE = 1e-2
-"""The same of the class-activation map, whose rounding errors pass through derivatives."""
+"""Maximum difference of the class-activation map; its rounding errors pass through derivatives."""
 
 RUNTIME_NAME = "runtime.py"
-"""Name of the program that is laid beside an exported file."""
+"""Name of the program that predicts from an exported file."""
 
 
 def export_onnx(
@@ -48,42 +50,52 @@ def export_onnx(
     axes: Mapping[str, int] | None = None,
     calibration: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Write a model as one ONNX file: normalisation, network, temperature and softmax inside, any number
-    of samples in a batch, and what `describe` tells in its metadata.
+    """Export a model as one ONNX file.
+
+    The file contains normalization, network, temperature and softmax, accepts any batch size, and contains
+    the description of `build_metadata` as metadata. Its predictions are compared with those of the model
+    before the file is written.
 
     Args:
-        model: Any whose entry is ``exportable``.
-        path: Of the file; its folder is made.
-        axes: Lengths of axes that its inputs leave open, such as ``{"y": 128, "x": 128}``.
-        calibration: Batches of the graph's inputs, as of `calibration_inputs`: weights and activations
-            become 8-bit integers, with the ranges that these have. None: float32.
+        model: Model whose registry entry is ``exportable``.
+        path: Output file; its folder is created if missing.
+        axes: Lengths of axes of variable length, such as ``{"y": 128, "x": 128}``. Default: None.
+        calibration: Batches of graph inputs from `calibration_inputs`. Their ranges are used to quantize
+            weights and activations to 8-bit integers. Default: None, float32.
 
     Returns:
         `path`.
 
     Raises:
-        ExportError: The entry is not exportable, or the file answers otherwise than the model.
-        OptionError: The length of an axis is not known.
-        MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
-        StorageError: It could not be written; what stood there is untouched.
+        ExportError: If the entry is not exportable, or the predictions of the file differ from the model.
+        OptionError: If the length of an axis is unknown.
+        MissingExtraError: If onnx, onnxscript or onnxruntime is not installed.
+        StorageError: If the file cannot be written; an existing file is unchanged.
     """
     path = Path(path)
-    written = build_onnx(model, axes=axes)
+    model_proto = build_onnx(model, axes=axes)
     if calibration is not None:
         from geovision.export.quantize import quantize
 
-        written = quantize(written, calibration)
-    content = written.SerializeToString()
+        model_proto = quantize(model_proto, calibration)
+    content = model_proto.SerializeToString()
     _atomic_io.write_files(path.parent, {path.name: lambda temporary: _write_file(temporary, content)})
     return path
 
 
 def copy_runtime(folder: str | Path) -> Path:
-    """Put `geovision.onnx_runtime` as a file of its own into a folder: it answers from an exported file with
-    onnxruntime, numpy and Pillow alone.
+    """Copy `geovision.onnx_runtime` as a standalone program into a folder.
+
+    The program predicts from an exported file and requires only onnxruntime, numpy and Pillow.
+
+    Args:
+        folder: Output folder.
+
+    Returns:
+        Path of the program.
 
     Raises:
-        StorageError: It could not be written.
+        StorageError: If the file cannot be written.
     """
     spec = importlib.util.find_spec("geovision.onnx_runtime")
     assert spec is not None
@@ -92,15 +104,30 @@ def copy_runtime(folder: str | Path) -> Path:
 
 
 def build_onnx(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> onnx.ModelProto:
-    """The file's content, float32, compared with the model on generated inputs. See `export`."""
+    """Build the float32 ONNX graph of a model and compare it with the model.
+
+    The comparison uses generated inputs. See `export_onnx`.
+
+    Args:
+        model: Model whose registry entry is ``exportable``.
+        axes: Lengths of axes of variable length. Default: None.
+
+    Returns:
+        ONNX model with metadata.
+
+    Raises:
+        ExportError: If the entry is not exportable, or the predictions differ.
+        OptionError: If the length of an axis is unknown.
+        MissingExtraError: If onnx, onnxscript or onnxruntime is not installed.
+    """
     model.spec.check_exportable()
     _check_libraries()
     traced = trace(model, axes=axes)
-    written = _convert(traced)
-    narrow_integers(written)
-    _compare(traced, written, model.spec.name)
-    _set_metadata(written, build_metadata(model) | {"outputs": list(traced.outputs)})
-    return written
+    model_proto = _convert(traced)
+    narrow_integers(model_proto)
+    _compare(traced, model_proto, model.spec.name)
+    _set_metadata(model_proto, build_metadata(model) | {"outputs": list(traced.outputs)})
+    return model_proto
 
 
 def _check_libraries() -> None:
@@ -128,14 +155,22 @@ def _convert(traced: TracedModel) -> onnx.ModelProto:
 
 @contextmanager
 def _suppress_warnings() -> Iterator[None]:
-    """What exporters warn of concerns those who write exporters."""
+    """Suppress warnings of the exporter, which concern developers of exporters."""
     with suppress_logging("torch.onnx", below=logging.ERROR), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def run_onnx(model_proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The answers of a file's content to one batch, by name."""
+    """Run an ONNX model with ONNX Runtime on one batch.
+
+    Args:
+        model_proto: ONNX model.
+        inputs: Batch of each graph input, by name.
+
+    Returns:
+        Batch of each graph output, by name.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
@@ -146,7 +181,10 @@ def run_onnx(model_proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> 
 
 
 def _compare(traced: TracedModel, model_proto: onnx.ModelProto, name: str) -> None:
-    """Raise unless ONNX Runtime answers one sample fewer than was traced as torch answers it."""
+    """Raise if ONNX Runtime and torch predict different values.
+
+    The batch has one sample fewer than the traced one, so a fixed batch size is detected.
+    """
     inputs = [tensor[1:] for tensor in traced.example]
     with torch.no_grad():
         expected = dict(zip(traced.outputs, traced.module(*inputs), strict=True))
@@ -154,23 +192,23 @@ def _compare(traced: TracedModel, model_proto: onnx.ModelProto, name: str) -> No
         found = run_onnx(
             model_proto, {key: each.numpy() for key, each in zip(traced.inputs, inputs, strict=True)}
         )
-    except Exception as error:  # ONNX Runtime's own have no common base
+    except Exception as error:  # the exceptions of ONNX Runtime have no common base class
         reason = str(error).splitlines()[0]
-        raise ExportError(f"{name}: ONNX Runtime refuses the exported graph: {reason}") from error
+        raise ExportError(f"{name}: ONNX Runtime rejects the exported graph: {reason}") from error
     for output, values in expected.items():
         least, tolerance = (1e-6, MAP_TOLERANCE) if output == MAP_OUTPUT else (1.0, TOLERANCE)
-        said = values.double()
-        largest = max(float(said.abs().max()), least)
-        worst = float((said - torch.from_numpy(found[output]).double()).abs().max())
+        reference = values.double()
+        largest = max(float(reference.abs().max()), least)
+        worst = float((reference - torch.from_numpy(found[output]).double()).abs().max())
         if not worst <= tolerance * largest:
             raise ExportError(
-                f"{name}: ONNX Runtime answers {output!r} otherwise than torch, by {worst:.2g} in "
-                f"{largest:.2g}; nothing was written"
+                f"{name}: output {output!r} of ONNX Runtime differs from torch by {worst:.2g} (largest value "
+                f"{largest:.2g}); nothing was written"
             )
 
 
 def _set_metadata(model_proto: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
-    """Say what the file is, and leave out what the exporter noted about the program it was traced from."""
+    """Add the description of the model and remove the notes of the exporter."""
     for node in model_proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

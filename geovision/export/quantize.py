@@ -1,4 +1,4 @@
-"""8-bit weights and activations, with the ranges of a sample of inputs."""
+"""Static 8-bit quantization of exported graphs, calibrated on a sample of inputs."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ CALIBRATION_SAMPLES = 128
 def calibration_inputs(
     model: GeoModel, source: Any = None, *, count: int = CALIBRATION_SAMPLES, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Inputs that show a model's ordinary ranges.
+    """Return inputs with typical value ranges for the calibration of `quantize`.
 
     Args:
-        model: What they are for.
-        source: Anything that `GeoModel.predict` takes; None: samples that the generator of the task's main
-            data set makes.
-        count: At most so many are taken, evenly from the whole of it.
-        seed: Of the generator.
+        model: Model to calibrate.
+        source: Any input of `GeoModel.predict`. Default: None, generated samples of the main dataset of the
+            task.
+        count: Maximum number of samples, evenly spaced in `source`. Default: 128.
+        seed: Random seed of the generator. Default: 0.
 
     Returns:
-        Each input of the graph, ``(sample, *layout)``.
+        Each graph input by name; the first axis is the sample, the others are the layout of the input.
 
     Raises:
-        InputError: Something that cannot be read.
+        InputError: If an input cannot be read.
     """
     if source is None:
         return _stack_samples(model, synthetic_samples(model, count, seed=seed))
@@ -58,27 +58,31 @@ def _stack_samples(model: GeoModel, samples: Iterator[InputSample]) -> dict[str,
             values = to_physical(given, spec) if given is not None else torch.zeros(len(spec.channels))
             columns.setdefault(spec.name, []).append(values.numpy())
             if mask := mask_input_name(spec):
-                there = torch.as_tensor(sample.valid.get(spec.name, given is not None)).expand(values.shape)
-                columns.setdefault(mask, []).append(there.bool().numpy())
+                valid = torch.as_tensor(sample.valid.get(spec.name, given is not None)).expand(values.shape)
+                columns.setdefault(mask, []).append(valid.bool().numpy())
     return {name: np.stack(values) for name, values in columns.items()}
 
 
 def quantize(model_proto: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """The same graph in 8 bits: weights with one scale a channel, activations with one scale a tensor.
+    """Quantize a graph to 8 bits, with one scale per weight channel and per activation tensor.
 
-    Convolutions, products with weights, and what lies between them are done in integers; statistics of
-    maps, the head and its scores are computed in float32, and so is the gradient of the map, which reads the
-    same 8-bit weights. What stays in float32 is kept narrow, as `geovision.export.shrink` does it.
+    Convolutions, products with weights and the operations between them are computed in integers. Statistics
+    of feature maps, the head, its scores and the gradient of the class-activation map are computed in
+    float32; the gradient reads the same 8-bit weights. The remaining float32 constants are stored in narrower
+    types, see `geovision.export.shrink`.
 
     Args:
-        model_proto: From `geovision.export.onnx_file.build_onnx`.
-        calibration: Each input of the graph, ``(sample, …)``.
+        model_proto: ONNX model from `geovision.export.onnx_file.build_onnx`.
+        calibration: Each graph input, shape (sample, ...), by name.
+
+    Returns:
+        Quantized ONNX model with the same metadata.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "quantised.onnx"
+        target = Path(folder) / "quantized.onnx"
         quantize_static(
             model_proto,
             target,
@@ -88,26 +92,26 @@ def quantize(model_proto: onnx.ModelProto, calibration: Mapping[str, np.ndarray]
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            # Biases as the products of scales would be kept in three numbers; they are rounded when loaded.
+            # A quantized bias would be stored as three constants, although it is rounded when loaded.
             extra_options={"QuantizeBias": False},
             op_types_to_quantize=["Conv", "MatMul", "Gemm", "Add", "Clip", "Relu"],
             nodes_to_exclude=_float_nodes(model_proto),
         )
-        quantised = onnx.load(target)
-    share_weights(quantised)
-    narrow_floats(quantised)
-    shorten_names(quantised)
-    del quantised.metadata_props[:]
-    quantised.metadata_props.extend(model_proto.metadata_props)
-    quantised.producer_name, quantised.producer_version = (
+        quantized = onnx.load(target)
+    share_weights(quantized)
+    narrow_floats(quantized)
+    shorten_names(quantized)
+    del quantized.metadata_props[:]
+    quantized.metadata_props.extend(model_proto.metadata_props)
+    quantized.producer_name, quantized.producer_version = (
         model_proto.producer_name,
         model_proto.producer_version,
     )
-    return quantised
+    return quantized
 
 
 class _CalibrationReader:
-    """Hands the samples to the calibration, one at a time."""
+    """Reader of one calibration sample at a time."""
 
     def __init__(self, calibration: Mapping[str, np.ndarray]) -> None:
         count = len(next(iter(calibration.values())))
@@ -120,28 +124,30 @@ class _CalibrationReader:
 
 
 def _float_nodes(model_proto: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that stay in float32: the last product of the head, products of maps with maps,
-    sums with a constant, and all that serves other outputs than the first, such as the map or the outlier
-    score."""
-    made_by = {name: node for node in model_proto.graph.node for name in node.output}
+    """Return the names of the nodes that are computed in float32.
 
-    def behind(*wanted: str) -> set[str]:
-        """Names of the nodes that some tensors are made by."""
+    These are the last product of the head, products of feature maps, sums with a constant, and all nodes that
+    are only used by outputs other than the first, such as the map or the outlier score.
+    """
+    producers = {name: node for node in model_proto.graph.node for name in node.output}
+
+    def ancestors(*tensors: str) -> set[str]:
+        """Return the names of the nodes that some tensors depend on."""
         names: set[str] = set()
-        ahead = list(wanted)
-        while ahead:
-            node = made_by.get(ahead.pop())
+        pending = list(tensors)
+        while pending:
+            node = producers.get(pending.pop())
             if node is not None and node.name not in names:
                 names.add(node.name)
-                ahead += node.input
+                pending += node.input
         return names
 
     (values, *_) = (output.name for output in model_proto.graph.output)
     weights = {each.name for each in model_proto.graph.initializer}
-    network = behind(values)
+    network = ancestors(values)
     products = [node for node in model_proto.graph.node if node.op_type in ("MatMul", "Gemm")]
     own = {node.name for node in products if values in node.output or not weights & set(node.input)}
-    # A small constant keeps a root and its gradient from 0; in 8 bits it would be 0 itself.
+    # A small added constant keeps a root and its gradient away from 0; in 8 bits it would round to 0.
     shifts = {
         node.name for node in model_proto.graph.node if node.op_type == "Add" and weights & set(node.input)
     }

@@ -1,8 +1,7 @@
-"""The bytes of an exported file: nothing kept twice, nothing wider than it has to be.
+"""Reduction of the size of an exported file: shared weights and narrow constant types.
 
-Each function changes a graph in place, and none of them what an operation takes but for the rounding that it
-tells. What stands narrow in the file is widened by an operation on a constant, which ONNX Runtime does once,
-when it loads the file.
+Each function changes a graph in place. The inputs of operations change only by the documented rounding.
+Narrow constants are widened by an operation, which ONNX Runtime evaluates once when it loads the file.
 """
 
 from __future__ import annotations
@@ -19,15 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["drop_unused", "narrow_floats", "narrow_integers", "share_weights", "shorten_names"]
 
 _MIN_TABLE_SIZE = 40_000
-"""Bytes from which a table is worth an operation of its own."""
+"""Minimum size of a table that is stored in a narrow type, in bytes."""
 
 _MIN_VECTOR_SIZE = 1_000
-"""The same of biases, of which each layer has one."""
+"""Minimum size of a bias that is stored in a narrow type, in bytes."""
 
 
 def share_weights(model_proto: onnx.ModelProto) -> None:
-    """Let what reads a weight in float32 read the 8-bit one that others read, and leave out zero points that
-    are 0, which is what is taken where there is none."""
+    """Replace float32 weights by existing 8-bit copies and remove zero points of 0.
+
+    A missing zero point means 0.
+
+    Args:
+        model_proto: ONNX model; changed in place.
+    """
     from onnx import numpy_helper
 
     kept = {each.name: each for each in model_proto.graph.initializer}
@@ -44,14 +48,22 @@ def share_weights(model_proto: onnx.ModelProto) -> None:
 
 
 def drop_unused(model_proto: onnx.ModelProto) -> None:
-    """Leave out constants that nothing reads."""
+    """Remove constants that no operation reads.
+
+    Args:
+        model_proto: ONNX model; changed in place.
+    """
     used = {name for node in model_proto.graph.node for name in node.input}
     for each in [each for each in model_proto.graph.initializer if each.name not in used]:
         model_proto.graph.initializer.remove(each)
 
 
 def narrow_integers(model_proto: onnx.ModelProto) -> None:
-    """Keep large tables of integers, such as of positions, in the narrowest type that holds them."""
+    """Store large integer tables, such as positions, in the narrowest sufficient type.
+
+    Args:
+        model_proto: ONNX model; changed in place.
+    """
     import onnx
     from onnx import numpy_helper
 
@@ -63,9 +75,15 @@ def narrow_integers(model_proto: onnx.ModelProto) -> None:
 
 
 def narrow_floats(model_proto: onnx.ModelProto) -> None:
-    """Keep what is still in float32 narrow: tables that products read in 8 bits with one scale a row, other
-    large tables and biases of convolutions in float16. Other vectors stay: those are scales, means and
-    variances, which may be too small for it."""
+    """Store large float32 constants in narrower types.
+
+    Tables that are read by matrix products are stored in 8 bits with one scale per row. Other large tables
+    and biases of convolutions are stored in float16. Other vectors are unchanged: they are scales, means and
+    variances, which may be too small for float16.
+
+    Args:
+        model_proto: ONNX model; changed in place.
+    """
     import onnx
     from onnx import numpy_helper
 
@@ -83,13 +101,14 @@ def narrow_floats(model_proto: onnx.ModelProto) -> None:
             values.nbytes >= _MIN_VECTOR_SIZE and read == {("Conv", 2)}
         ):
             half = values.astype(np.float16)
-            # Half a step of float16 at the largest value: none overflows, what becomes 0 was next to nothing.
+            # The error is at most half a float16 step of the largest value: no overflow, and only negligible
+            # values become 0.
             if np.abs(half.astype(np.float32) - values).max() <= 2.0**-11 * np.abs(values).max():
                 _store_narrow(model_proto, each, half)
 
 
 def _store_narrow(model_proto: onnx.ModelProto, constant: onnx.TensorProto, narrow: np.ndarray) -> None:
-    """Keep a constant as `narrow`, and widen it to what it was."""
+    """Store a constant as `narrow` and add an operation that widens it to its type."""
     _insert_node(model_proto, constant, narrow, "Cast", [], to=constant.data_type)
 
 
@@ -123,7 +142,13 @@ def _insert_node(
 
 
 def shorten_names(model_proto: onnx.ModelProto) -> None:
-    """Number what lies between inputs and outputs; names and shapes of it say nothing to who computes it."""
+    """Replace the names of intermediate tensors by numbers and remove their shapes.
+
+    Names and shapes of intermediate tensors are not needed for the computation.
+
+    Args:
+        model_proto: ONNX model; changed in place.
+    """
     graph = model_proto.graph
     numbers = itertools.count()
     names = {each.name: each.name for each in (*graph.input, *graph.output)} | {"": ""}

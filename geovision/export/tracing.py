@@ -1,8 +1,8 @@
-"""A model as a graph of tensor operations, its class-activation map included.
+"""Tracing of a model into a graph of tensor operations, including its class-activation map.
 
-The map is Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), as `geovision explain` draws it. A gradient
-is tensor operations too: it is traced through the layers behind the map's own, and becomes a part of the
-graph like the answer itself. So a program without automatic differentiation shows where a model looked.
+The map is Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), as in `geovision explain`. Its gradient also
+consists of tensor operations. It is traced through the layers behind the layer of the map and becomes part
+of the graph, so a program without automatic differentiation can compute the map.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ from geovision.spec import ClassTarget, InputSpec
 __all__ = ["MAP_OUTPUT", "TracedModel", "example_inputs", "graph_input_names", "mask_input_name", "trace"]
 
 MAP_OUTPUT = "class_activation_map"
-"""Name of the output."""
+"""Name of the graph output with the class-activation map."""
 
 
 @dataclass(frozen=True)
 class TracedModel:
-    """A graph, ready to be exported.
+    """Traced graph of a model.
 
     Attributes:
-        module: Takes tensors in the order of `inputs` and gives them in that of `outputs`.
+        module: Module that maps tensors in the order of `inputs` to tensors in the order of `outputs`.
+        inputs: Names of the graph inputs.
+        outputs: Names of the graph outputs.
         example: One batch of inputs.
     """
 
@@ -50,31 +52,53 @@ class TracedModel:
 
 
 def mask_input_name(spec: InputSpec) -> str:
-    """Name of the graph's input that says which values of an input are there; empty for pictures, which are
-    brought to the model's size and are whole."""
+    """Return the name of the graph input with the valid mask of an input.
+
+    Args:
+        spec: Specification of the input.
+
+    Returns:
+        Name of the mask; empty for required images, which are resized and complete.
+    """
     return "" if spec.resize in ("squash", "crop") and not spec.optional else f"{spec.name}_valid"
 
 
 def graph_input_names(model: GeoModel) -> tuple[str, ...]:
-    """Names of the graph's inputs, in order: each input of the model, and behind it its mask."""
+    """Return the names of the graph inputs in order: each model input followed by its mask.
+
+    Args:
+        model: Model to export.
+
+    Returns:
+        Names of the graph inputs.
+    """
     return tuple(name for spec in model.inputs for name in (spec.name, mask_input_name(spec)) if name)
 
 
 def example_inputs(
     model: GeoModel, count: int, *, axes: Mapping[str, int] | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
-    """A generated batch of the graph's inputs, everything there.
+    """Generate a batch of graph inputs without missing values.
+
+    Args:
+        model: Model to export.
+        count: Number of samples.
+        axes: Lengths of axes of variable length, by name. Default: None.
+        seed: Random seed. Default: 0.
+
+    Returns:
+        Batch of each graph input, by name.
 
     Raises:
-        OptionError: The length of an axis is not known, or is another; or no input has such an axis.
+        OptionError: If the length of an axis is unknown or contradicts the model, or no input has the axis.
     """
     _check_axes(model, axes or {})
     found = random_inputs(model.inputs, count, axes=axes, seed=seed)
     if found is None:
         layouts = ", ".join(f"{spec.name} ({spec.layout})" for spec in model.inputs)
         raise OptionError(
-            f"{model.spec.name}: an exported graph fixes all axes but the batch, and not all are known of "
-            f"{layouts}; give their lengths, such as axes={{'y': 128, 'x': 128}}"
+            f"{model.spec.name}: an exported graph has fixed axes except the batch, and some lengths are "
+            f"unknown in {layouts}; pass them, such as axes={{'y': 128, 'x': 128}}"
         )
     masks = {
         mask_input_name(spec): torch.ones_like(found[spec.name], dtype=torch.bool) for spec in model.inputs
@@ -83,7 +107,7 @@ def example_inputs(
 
 
 def _check_axes(model: GeoModel, axes: Mapping[str, int]) -> None:
-    """Raise for an axis that no input has, or one whose length is fixed and another."""
+    """Raise for an axis that no input has, or whose fixed length differs."""
     fixed = {spec.name: dict(zip("yx", spec.size or (), strict=False)) for spec in model.inputs}
     open_axes = sorted(
         {
@@ -97,35 +121,38 @@ def _check_axes(model: GeoModel, axes: Mapping[str, int]) -> None:
         for name, known in fixed.items():
             if known.get(axis, length) != length:
                 raise OptionError(
-                    f"{model.spec.name}: {axis}={length}, but {axis} of {name} is {known[axis]}; leave it out"
+                    f"{model.spec.name}: {axis}={length}, but {axis} of {name} is {known[axis]}; omit it"
                 )
         if not any(axis in spec.layout.split() for spec in model.inputs):
             raise OptionError(
-                f"{model.spec.name}: no input has an axis {axis!r}; those that are open are "
+                f"{model.spec.name}: no input has an axis {axis!r}; axes of variable length: "
                 f"{', '.join(open_axes) or 'none'}"
             )
 
 
 def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> TracedModel:
-    """Trace a model with any number of samples in a batch.
+    """Trace a model with a dynamic batch size.
 
     Args:
-        model: Left as it is.
-        axes: Lengths of axes that its inputs leave open.
+        model: Model to export; unchanged.
+        axes: Lengths of axes of variable length, by name. Default: None.
+
+    Returns:
+        Traced graph.
 
     Raises:
-        OptionError: The length of an axis is not known.
+        OptionError: If the length of an axis is unknown.
     """
     prepared = _inference_copy(model)
-    # A number of samples that is the length of no axis, or tracing would take one for the other.
+    # The batch size must differ from all axis lengths, because tracing identifies equal symbolic sizes.
     lengths = {length for tensor in example_inputs(model, 1, axes=axes).values() for length in tensor.shape}
     count = next(number for number in range(2, 1000) if number not in lengths)
     inputs = example_inputs(model, count, axes=axes)
     function = _ExportModule(prepared, _map_layer(prepared, axes))
-    told = function.named_outputs(*inputs.values())
-    # A score that was never fitted says nothing.
-    function.outputs = tuple(name for name, values in told.items() if not values.double().isnan().all())
-    # The fused kernels of attention have no gradient that an exporter knows; their formula has.
+    outputs = function.named_outputs(*inputs.values())
+    # Outputs that were never fitted, such as an outlier score, contain only NaN and are omitted.
+    function.outputs = tuple(name for name, values in outputs.items() if not values.double().isnan().all())
+    # The exporter does not support the gradient of fused attention kernels, but that of the plain formula.
     with sdpa_kernel(SDPBackend.MATH):
         module = make_fx(
             function,
@@ -137,7 +164,7 @@ def trace(model: GeoModel, *, axes: Mapping[str, int] | None = None) -> TracedMo
 
 
 def _inference_copy(model: GeoModel) -> GeoModel:
-    """A copy for answers alone, with normalisations taken into the convolutions before them."""
+    """Return a copy for inference, with normalization layers fused into convolutions."""
     prepared = copy.copy(model)
     prepared._modules = dict(model._modules)
     prepared.normalize = copy.deepcopy(model.normalize)
@@ -148,18 +175,16 @@ def _inference_copy(model: GeoModel) -> GeoModel:
 
 
 def _map_layer(model: GeoModel, axes: Mapping[str, int] | None) -> str:
-    """The layer whose map is shown; empty where there is none to show."""
+    """Return the layer of the class-activation map; empty for models without one."""
     if not isinstance(model.target, ClassTarget) or "differentiable" not in model.spec.capabilities:
         return ""
     sample = random_inputs(model.inputs, 1, axes=axes) or {}
-    question = AttributionTarget(
-        model, InputSample({name: values[0] for name, values in sample.items()}), None
-    )
-    return select_layer(question, None)
+    target = AttributionTarget(model, InputSample({name: values[0] for name, values in sample.items()}), None)
+    return select_layer(target, None)
 
 
 class _ExportModule(nn.Module):
-    """The answers of a model, as tensors, and the map of one layer."""
+    """Module that returns predictions as tensors, and the map of one layer."""
 
     def __init__(self, model: GeoModel, layer: str) -> None:
         super().__init__()
@@ -171,7 +196,7 @@ class _ExportModule(nn.Module):
         return tuple(named[name].detach() for name in self.outputs)
 
     def named_outputs(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """Each answer by its name."""
+        """Return each output by its name."""
         given = dict(zip(graph_input_names(self.model), tensors, strict=True))
         inputs = {spec.name: given[spec.name] for spec in self.model.inputs}
         valid = {spec.name: given[mask] for spec in self.model.inputs if (mask := mask_input_name(spec))}
@@ -180,17 +205,17 @@ class _ExportModule(nn.Module):
             features = self.model.features(inputs, valid=valid or None)
             values = self.model.head(features)
         head: Any = self.model.head
-        answers = head.answers(values, features)
-        there = self.model.valid_mask(inputs, valid or None, values)
-        if there is not None:
-            answers["valid"] = there.expand_as(values)
-        return answers | ({MAP_OUTPUT: self._class_activation_map(values, kept)} if self.layer else {})
+        outputs = head.export_outputs(values, features)
+        valid_cells = self.model.valid_mask(inputs, valid or None, values)
+        if valid_cells is not None:
+            outputs["valid"] = valid_cells.expand_as(values)
+        return outputs | ({MAP_OUTPUT: self._class_activation_map(values, kept)} if self.layer else {})
 
     def _class_activation_map(self, values: Tensor, kept: Sequence[Tensor]) -> Tensor:
-        """Of the class that is looked for, or else of the likeliest ``(batch, y, x)``."""
+        """Return the map of the positive or most probable class, shape (batch, y, x)."""
         target: Any = self.model.target
-        looked_for = target.classes.index(target.positive) if target.positive else None
-        scores = values.amax(1) if looked_for is None else values[:, looked_for]
+        positive = target.classes.index(target.positive) if target.positive else None
+        scores = values.amax(1) if positive is None else values[:, positive]
         gradients = torch.autograd.grad(scores.sum(), kept)
         network = self.model.network
         runs = [
@@ -203,7 +228,7 @@ class _ExportModule(nn.Module):
 
 
 class _CapturedLayer:
-    """Within it, what a layer gives is kept, and is where gradients end; without a layer, nothing."""
+    """Context that captures the output of a layer, where gradients end; without layer, no effect."""
 
     def __init__(self, network: nn.Module, layer: str, captured: list[Tensor]) -> None:
         self.network, self.layer, self.captured = network, layer, captured
@@ -219,14 +244,14 @@ class _CapturedLayer:
 
     def _capture(self, _module: nn.Module, _given: Any, result: Tensor) -> Tensor:
         self.captured.append(result.detach().requires_grad_())
-        return self.captured[-1].clone()  # what follows may work in place
+        return self.captured[-1].clone()  # later layers may modify it in place
 
 
-# --- gradients in operations that an exporter knows ---------------------------------------------
+# --- gradients in operations that the exporter supports -----------------------------------------
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
-    """What gradients are made of, in terms of ordinary operations; all others stay as they are."""
+    """Return decompositions of backward operations; other operations are not decomposed."""
     known = {
         operation: written
         for operation, written in torch._decomp.core_aten_decompositions().items()
@@ -248,7 +273,10 @@ def _convolution_backward(
     groups: int,
     _wanted: Sequence[bool],
 ) -> tuple[Tensor, None, None]:
-    """The gradient of a convolution with respect to what it is given: it transposed, or the reverse."""
+    """Return the gradient of a convolution with respect to its input.
+
+    This is a transposed convolution, or a convolution if the forward operation was transposed.
+    """
     if transposed:
         back = torch.ops.aten.convolution(
             gradient, weight, None, stride, padding, dilation, False, [0] * len(stride), groups

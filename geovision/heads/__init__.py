@@ -1,1 +1,1 @@
-"""From features to answers: logits, masks or fields, their losses, and their decoding."""
+"""Heads: logits, masks or fields from features, with their losses and decoding."""

@@ -1,4 +1,4 @@
-"""One class out of several: logits, loss, calibrated decoding."""
+"""Classification heads: logits, loss and calibrated decoding."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ __all__ = ["ClassScoreHead", "ClassificationHead", "NormalisedHead", "cross_entr
 
 
 class ClassScoreHead(nn.Module, HasTemperature):
-    """The head of a network whose features are class scores already, and the base of the others.
+    """Head of a network whose features are class scores.
+
+    It is the base class of the other classification heads.
 
     Args:
         num_features: Length of the feature vector; here the number of classes.
-        target: The classes, in the order of the logits.
-        dropout: Nothing is dropped here.
+        target: Classes in the order of the logits.
+        dropout: Ignored by this head.
 
     Shape:
-        scores ``(batch, class)`` -> the same, taken as logits.
+        scores ``(batch, class)`` -> the same, used as logits.
     """
 
-    answer = ClassPrediction
-    """What `decode` gives."""
+    prediction_type = ClassPrediction
+    """Type of the predictions that `decode` returns."""
 
     temperature: Tensor
 
@@ -39,19 +41,36 @@ class ClassScoreHead(nn.Module, HasTemperature):
         super().__init__()
         self.target = target
         self.outlier = FeatureDistance(num_features)
-        # Fitted after training; it never changes the order of the classes.
+        # Fitted after training; it does not change the order of the classes.
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the class scores as logits.
+
+        Args:
+            features: Class scores, shape ``(batch, class)``.
+        """
         return features
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities ``(batch, class)``: softmax of logits over the temperature
-        (Guo et al. 2017, arXiv:1706.04599)."""
+        """Return calibrated probabilities, shape ``(batch, class)``.
+
+        They are the softmax of the logits divided by the temperature (Guo et al. 2017, arXiv:1706.04599).
+
+        Args:
+            logits: Logits, shape ``(batch, class)``.
+        """
         return (logits.float() / self.temperature).softmax(dim=-1)
 
-    def answers(self, logits: Tensor, features: Tensor) -> dict[str, Tensor]:
-        """What an exported graph answers with; a score that is not fitted is NaN."""
+    def export_outputs(self, logits: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """Return the outputs of an exported graph by name.
+
+        The outlier score is NaN if it is not fitted.
+
+        Args:
+            logits: Logits, shape ``(batch, class)``.
+            features: Features, shape ``(batch, num_features)``.
+        """
         return {
             "logits": logits,
             "probabilities": self.probabilities(logits),
@@ -59,24 +78,37 @@ class ClassScoreHead(nn.Module, HasTemperature):
         }
 
     def scored(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(probabilities, labels) of the samples that have a label, as metrics take them."""
+        """Return the probabilities and labels of labeled samples for metrics.
+
+        Args:
+            logits: Logits, shape ``(batch, class)``.
+            target: Class indices, shape ``(batch,)``.
+            valid: Whether each sample has a label, shape ``(batch,)``; None if all have one.
+        """
         probabilities = self.probabilities(logits)
         return (probabilities, target) if valid is None else (probabilities[valid], target[valid])
 
     def decode(
         self, logits: Tensor, features: Tensor, sources: Sequence[str], *, valid: Tensor | None = None
     ) -> list[ClassPrediction]:
-        """One labelled answer a sample; a class is of the whole of it, so `valid` is None."""
+        """Return one labeled prediction per sample.
+
+        Args:
+            logits: Logits, shape ``(batch, class)``.
+            features: Features, shape ``(batch, num_features)``.
+            sources: Source of each sample.
+            valid: Ignored; a class refers to the whole sample. Default: None.
+        """
         probabilities = self.probabilities(logits)
-        # Stable: among equals the first class, whatever the batch.
+        # A stable sort picks the first of equally probable classes, independent of the batch.
         order = probabilities.argsort(dim=-1, descending=True, stable=True).tolist()
         scores = self.outlier(features).tolist() if self.outlier.fitted else [None] * len(sources)
         return [
-            self._answer(source, row, ranked, score)
+            self._to_prediction(source, row, ranked, score)
             for source, row, ranked, score in zip(sources, probabilities.tolist(), order, scores, strict=True)
         ]
 
-    def _answer(
+    def _to_prediction(
         self, source: str, row: list[float], ranked: list[int], score: float | None
     ) -> ClassPrediction:
         classes = self.target.classes
@@ -92,12 +124,12 @@ class ClassScoreHead(nn.Module, HasTemperature):
 
 
 class ClassificationHead(ClassScoreHead):
-    """Dropout and one linear layer.
+    """Classification head of dropout and one linear layer.
 
     Args:
         num_features: Length of the feature vector.
-        target: The classes, in the order of the logits.
-        dropout: Fraction of the features dropped in training.
+        target: Classes in the order of the logits.
+        dropout: Dropout rate of the features in training, 0-1. Default: 0.
 
     Shape:
         features ``(batch, num_features)`` -> logits ``(batch, class)``.
@@ -108,22 +140,29 @@ class ClassificationHead(ClassScoreHead):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(num_features, len(target.classes))
         nn.init.zeros_(self.linear.bias)
-        # Nearly no opinion at first, however many the features: what is drawn here is not unlearnt
-        # in a short training.
+        # The initial logits are close to 0 for any number of features, because a short training does not
+        # unlearn larger random weights.
         nn.init.trunc_normal_(self.linear.weight, std=0.1 / math.sqrt(num_features))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the logits, shape ``(batch, class)``.
+
+        Args:
+            features: Features, shape ``(batch, num_features)``.
+        """
         return self.linear(self.dropout(features))
 
 
 class NormalisedHead(ClassificationHead):
-    """The same after a normalisation of each feature by its mean and deviation over the training set,
-    for features that differ in scale by orders of magnitude.
+    """Classification head that normalizes each feature before dropout and the linear layer.
+
+    Each feature is normalized by its mean and standard deviation over the training set. This suits features
+    whose scales differ by orders of magnitude.
 
     Args:
         num_features: Length of the feature vector.
-        target: The classes, in the order of the logits.
-        dropout: Fraction of the features dropped in training.
+        target: Classes in the order of the logits.
+        dropout: Dropout rate of the features in training, 0-1. Default: 0.
 
     Shape:
         features ``(batch, num_features)`` -> logits ``(batch, class)``.
@@ -134,11 +173,19 @@ class NormalisedHead(ClassificationHead):
         self.norm: nn.Module = nn.BatchNorm1d(num_features)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the logits, shape ``(batch, class)``.
+
+        Args:
+            features: Features, shape ``(batch, num_features)``.
+        """
         return super().forward(self.norm(features))
 
     @torch.no_grad()
     def joined(self) -> NormalisedHead:
-        """A copy for answers alone: the normalisation is a shift, its scale is in the linear layer."""
+        """Return an inference copy with the normalization merged into the linear layer.
+
+        The linear layer contains the scale of the normalization; a shift by the mean remains.
+        """
         joined = copy.deepcopy(self).eval()
         norm, linear = joined.norm, joined.linear
         if isinstance(norm, nn.BatchNorm1d):
@@ -152,7 +199,7 @@ class NormalisedHead(ClassificationHead):
 
 
 class _Shift(nn.Module):
-    """Features as they differ from a mean."""
+    """Difference of features from a mean."""
 
     mean: Tensor
 
@@ -167,13 +214,14 @@ class _Shift(nn.Module):
 def cross_entropy(
     logits: Tensor, target: Tensor, valid: Tensor | None = None, *, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy over the valid samples.
+    """Return the mean cross-entropy over the valid samples, a scalar.
 
     Args:
-        logits: ``(batch, class)``.
-        target: Class indices ``(batch,)`` or probabilities ``(batch, class)``.
-        valid: ``(batch,)`` of bool; a sample without a label does not count.
-        label_smoothing: Fraction of the target spread over all classes.
+        logits: Logits, shape ``(batch, class)``.
+        target: Class indices, shape ``(batch,)``, or probabilities, shape ``(batch, class)``.
+        valid: Whether each sample has a label, bool, shape ``(batch,)``; others are excluded.
+            Default: None, all samples are valid.
+        label_smoothing: Fraction of the target that is spread over all classes, 0-1. Default: 0.
     """
     losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
     if valid is None:

@@ -1,4 +1,4 @@
-"""A head whose weights begin as those of a Keras dense layer do."""
+"""Classification head with the initialization of a dense layer of Keras."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ __all__ = ["GlorotHead"]
 
 
 class GlorotHead(ClassificationHead):
-    """Dropout and one linear layer, whose weights begin uniform after Glorot and Bengio 2010 and whose
-    bias begins at zero: for networks that are to begin as they were published.
+    """Classification head with uniform initial weights after Glorot and Bengio 2010.
+
+    The initial bias is 0. Use it to reproduce the initialization of published networks.
 
     Args:
         num_features: Length of the feature vector.
-        target: The classes, in the order of the logits.
-        dropout: Fraction of the features dropped in training.
+        target: Classes in the order of the logits.
+        dropout: Dropout rate of the features in training, 0-1. Default: 0.
 
     Shape:
         features ``(batch, num_features)`` -> logits ``(batch, class)``.

@@ -1,4 +1,4 @@
-"""The class of the nearest training samples."""
+"""Classification head of nearest neighbors."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ __all__ = ["NearestNeighbours"]
 
 
 class NearestNeighbours(ClassScoreHead):
-    """Votes of the nearest training samples (Cover and Hart 1967, doi:10.1109/TIT.1967.1053964).
+    """Classification head of the votes of the nearest training samples.
 
-    Fitted by scikit-learn's `KNeighborsClassifier`, Euclidean distance, each neighbour one vote; equal
-    votes go to the class that comes first, as there. The training set's features are the parameters.
+    See Cover and Hart 1967, doi:10.1109/TIT.1967.1053964. scikit-learn's `KNeighborsClassifier` fits it with
+    Euclidean distances and one vote per neighbor. In a tie, the first class wins, as in scikit-learn. The
+    parameters are the features of the training set.
 
     Args:
         num_features: Length of the feature vector.
-        target: The classes, in the order of the logits.
-        dropout: Nothing is dropped here.
-        neighbours: How many vote.
+        target: Classes in the order of the logits.
+        dropout: Ignored by this head.
+        neighbours: Number of neighbors. Default: 5.
 
     Shape:
-        features ``(batch, num_features)`` -> logits ``(batch, class)``: logarithm of the share of
-        votes, -inf replaced by that of a hundredth of a vote.
+        features ``(batch, num_features)`` -> logits ``(batch, class)``: logarithm of the fraction of votes,
+        or of a hundredth of a vote for a class without votes.
     """
 
     samples: Tensor
@@ -43,14 +44,14 @@ class NearestNeighbours(ClassScoreHead):
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Keep a training set.
+        """Fit the head to a training set.
 
         Args:
-            features: ``(sample, num_features)``.
-            labels: ``(sample,)``, indices of classes.
+            features: Features, shape ``(sample, num_features)``.
+            labels: Class indices, shape ``(sample,)``.
 
         Raises:
-            InputError: Fewer samples than neighbours.
+            InputError: There are fewer samples than neighbors.
             MissingExtraError: scikit-learn is not installed.
         """
         try:
@@ -59,26 +60,35 @@ class NearestNeighbours(ClassScoreHead):
             raise MissingExtraError("scikit-learn", "train") from error
         if len(features) < self.n_neighbors:
             raise InputError(
-                f"{self.n_neighbors} neighbours among {len(features)} samples; give more samples"
+                f"{len(features)} samples are too few for {self.n_neighbors} neighbors; add samples or lower "
+                "neighbours="
             )
         fitted: Any = KNeighborsClassifier(self.n_neighbors).fit(features.numpy(), labels.numpy())
         self.samples = torch.as_tensor(fitted._fit_X, dtype=torch.float32)
         self.labels = torch.as_tensor(fitted.classes_[fitted._y], dtype=torch.int64)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the logits, shape ``(batch, class)``.
+
+        Args:
+            features: Features, shape ``(batch, num_features)``.
+
+        Raises:
+            InputError: The head is not fitted.
+        """
         if not len(self.samples):
-            raise InputError("these neighbours are not fitted; train the model first")
-        # In double precision and not by matrix products, whose rounding would reorder near ties.
-        apart = torch.cdist(
+            raise InputError("the nearest neighbors are not fitted; train the model first")
+        # Double precision without matrix products, because their rounding would reorder near ties.
+        distances = torch.cdist(
             features.double(), self.samples.double(), compute_mode="donot_use_mm_for_euclid_dist"
         )
-        nearest = apart.topk(self.n_neighbors, dim=1, largest=False).indices
+        nearest = distances.topk(self.n_neighbors, dim=1, largest=False).indices
         votes = torch.zeros(len(features), len(self.target.classes), device=features.device)
         votes.scatter_add_(1, self.labels[nearest], torch.ones_like(nearest, dtype=votes.dtype))
         return (votes.clamp_min(0.01) / self.n_neighbors).log()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        for name in ("samples", "labels"):  # as many as were trained on
+        for name in ("samples", "labels"):  # their length is that of the training set
             if prefix + name in state_dict:
                 setattr(
                     self, name, torch.empty_like(state_dict[prefix + name], dtype=getattr(self, name).dtype)

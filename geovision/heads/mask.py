@@ -1,4 +1,4 @@
-"""Yes or no in every cell of a grid, from features of every cell."""
+"""Segmentation heads: a probability in every cell of a grid."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from geovision.spec import MaskTarget
 __all__ = ["IdentityMaskHead", "MaskHead", "dice_loss", "focal_loss"]
 
 _MAX_POS_WEIGHT = 100.0
-"""Of a positive cell, where it is taken from the data: one cell in a thousand is not worth a thousand."""
+"""Largest weight of a positive cell that is computed from the data; rare positives are not weighted fully."""
 
 
 class IdentityMaskHead(DenseHead, HasTemperature):
-    """The head of a network whose features are the logits already.
+    """Head of a network whose features are the logits.
 
     Args:
-        num_features: Of every cell; here 1.
-        target: What is there or not.
-        dropout: Nothing is dropped here.
+        num_features: Number of features per cell; here 1.
+        target: Phenomenon to detect.
+        dropout: Ignored by this head.
 
     Shape:
         features ``(batch, 1, y, x)`` -> the same.
 
     Attributes:
-        temperature, offset: Fitted after training, see `geovision.evaluation.calibrate_mask`; they leave the
-            order of the cells as it is.
+        prediction_type: Type of the predictions that `decode` returns.
+        temperature: Divisor of the logits, fitted after training by `geovision.evaluation.calibrate_mask`;
+            it does not change the order of the cells.
+        offset: Addend of the scaled logits, fitted in the same way.
     """
 
-    answer = MaskPrediction
+    prediction_type = MaskPrediction
     temperature: Tensor
     offset: Tensor
 
@@ -48,35 +50,48 @@ class IdentityMaskHead(DenseHead, HasTemperature):
         self.register_buffer("offset", torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the features as logits.
+
+        Args:
+            features: Logits, shape ``(batch, 1, y, x)``.
+        """
         return features
 
     def estimate(self, values: Tensor) -> Tensor:
-        """Probability ``(batch, 1, y, x)``: the logistic function of logits over the temperature, and the
-        offset."""
+        """Return calibrated probabilities, shape ``(batch, 1, y, x)``.
+
+        They are the logistic function of the logits divided by the temperature, plus the offset.
+
+        Args:
+            values: Logits, shape ``(batch, 1, y, x)``.
+        """
         return torch.sigmoid(values.float() / self.temperature + self.offset)
 
-    def _to_prediction(self, source: str, values: Tensor, found: Tensor, there: Tensor) -> MaskPrediction:
+    def _to_prediction(self, source: str, values: Tensor, found: Tensor, valid: Tensor) -> MaskPrediction:
         return MaskPrediction(
             source,
             name=self.target.name,
-            probability=to_nan_array(found, there),
+            probability=to_nan_array(found, valid),
             threshold=self.target.threshold,
-            grid=self._placed(found),
+            grid=self._matching_grid(found),
         )
 
 
 class MaskHead(IdentityMaskHead):
-    """One logit in every cell: a convolution 1x1.
+    """Head with one logit per cell from a 1x1 convolution.
 
     Args:
-        num_features: Of every cell.
-        target: What is there or not.
-        dropout: Of whole features, in training.
-        error: ``"bce"``, binary cross-entropy; ``"focal"``, see `focal_loss`; ``"dice"``, see `dice_loss`;
-            ``"bce+dice"``, the sum of the two.
-        positive_weight: Of cells that are yes, in cross-entropy and focal loss; ``"balanced"``: as many
-            times as cells are no in the training data for one that is yes, at most 100.
-        focus: Exponent of the focal loss.
+        num_features: Number of features per cell.
+        target: Phenomenon to detect.
+        dropout: Dropout rate of whole feature maps in training, 0-1. Default: 0.
+        error: Loss: ``"bce"`` (binary cross-entropy), ``"focal"`` (see `focal_loss`), ``"dice"`` (see
+            `dice_loss`) or ``"bce+dice"`` (their sum). Default: ``"bce"``.
+        positive_weight: Weight of positive cells in cross-entropy and focal loss, above 0; ``"balanced"``
+            for the ratio of negative to positive cells in the training data, at most 100. Default: 1.
+        focus: Exponent of the focal loss. Default: 2.
+
+    Raises:
+        OptionError: `error` or `positive_weight` is invalid.
 
     Shape:
         features ``(batch, num_features, y, x)`` -> logits ``(batch, 1, y, x)``.
@@ -97,11 +112,11 @@ class MaskHead(IdentityMaskHead):
     ) -> None:
         super().__init__(num_features, target)
         if error not in ("bce", "focal", "dice", "bce+dice"):
-            raise OptionError(f"error={error!r}; known: bce, focal, dice, bce+dice")
+            raise OptionError(f"error={error!r} is unknown; expected bce, focal, dice or bce+dice")
         balanced = positive_weight == "balanced"
         if not balanced and not (isinstance(positive_weight, int | float) and positive_weight > 0):
             raise OptionError(
-                f"positive_weight={positive_weight!r}: expected a number above 0, or 'balanced'"
+                f"positive_weight={positive_weight!r} is invalid; expected a number above 0, or 'balanced'"
             )
         self.loss_name, self.balanced, self.gamma = error, balanced, focus
         self.dropout = nn.Dropout2d(dropout)
@@ -110,56 +125,73 @@ class MaskHead(IdentityMaskHead):
         self.register_buffer("fitted", torch.tensor(False))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the logits, shape ``(batch, 1, y, x)``.
+
+        Args:
+            features: Features, shape ``(batch, num_features, y, x)``.
+        """
         return self.convolution(self.dropout(features))
 
     @torch.no_grad()
     def fit_statistics(self, truth: Tensor, valid: Tensor | None = None) -> None:
-        """Take the weight of positive cells from the training data where it is ``"balanced"``, and begin at
-        the frequency of yes where nothing was learnt yet.
+        """Fit the positive weight and the initial bias to training targets.
+
+        The weight is fitted if it is ``"balanced"``. The bias is fitted before the first training only; it is
+        set to the weighted frequency of positive cells.
 
         Args:
-            truth: ``(sample, 1, y, x)``, 0 or 1; NaN does not count.
-            valid: Cells that count, broadcastable; None: all.
+            truth: Targets, shape ``(sample, 1, y, x)``, 0 or 1; NaN where missing.
+            valid: Valid cells, bool, broadcastable to `truth`. Default: None, all cells.
 
         Raises:
-            OptionError: No cell counts.
+            OptionError: No cell is valid.
         """
-        yes, there = zero_invalid(truth.float(), valid)
-        self.note_seen(there)
-        count, positive = float(there.sum()), float(yes.sum())
+        labels, mask = zero_invalid(truth.float(), valid)
+        self.note_seen(mask)
+        count, positive = float(mask.sum()), float(labels.sum())
         if not count:
-            raise OptionError("no cell of the training masks counts; look at their valid masks")
+            raise OptionError("no cell of the training targets is valid; check their valid masks")
         if self.balanced:
             self.weight.fill_(min(max(count - positive, 1.0) / max(positive, 1.0), _MAX_POS_WEIGHT))
         bias = self.convolution.bias
         if bias is not None and not self.fitted:
-            # A head that begins at one half spends its first steps on saying no.
+            # With an initial probability of 0.5, the first steps would only learn to predict negatives.
             odds = float(self.weight) * max(positive, 0.5) / max(count - positive, 0.5)
             bias.fill_(math.log(odds))
         self.fitted.fill_(True)
 
     def loss(self, logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Mean over the cells that count: valid ones whose truth is a number.
+        """Return the mean loss over valid cells, a scalar.
 
         Args:
-            truth: ``(batch, 1, y, x)``, 0 or 1; or between, for labels that are not sure.
+            logits: Logits, shape ``(batch, 1, y, x)``.
+            truth: Target, shape ``(batch, 1, y, x)``, 0 or 1, or in between for uncertain labels; NaN where
+                missing.
+            valid: Valid cells, bool, broadcastable to `truth`. Default: None, all cells.
         """
-        truth, there = zero_invalid(truth.float(), valid)
+        truth, mask = zero_invalid(truth.float(), valid)
         total = logits.new_zeros(())
         if "bce" in self.loss_name:
             each = F.binary_cross_entropy_with_logits(logits, truth, pos_weight=self.weight, reduction="none")
-            total = total + masked_mean(each, there)
+            total = total + masked_mean(each, mask)
         if self.loss_name == "focal":
             each = focal_loss(logits, truth, gamma=self.gamma) * (1 + truth * (self.weight - 1))
-            total = total + masked_mean(each, there)
+            total = total + masked_mean(each, mask)
         if "dice" in self.loss_name:
-            total = total + dice_loss(logits, truth, there)
+            total = total + dice_loss(logits, truth, mask)
         return total
 
 
 def focal_loss(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """``-(1 - p_t)^focus log p_t`` of every cell (Lin et al. 2017, arXiv:1708.02002), p_t being the
-    probability of what is true: what is easily told counts little.
+    """Return the focal loss of every cell.
+
+    The loss is ``-(1 - p_t)^gamma log p_t`` (Lin et al. 2017, arXiv:1708.02002). p_t is the probability of
+    the target class, so easily classified cells have little weight.
+
+    Args:
+        logits: Logits of any shape.
+        truth: Targets in the same shape, 0-1.
+        gamma: Exponent. Default: 2.
 
     >>> round(float(focal_loss(torch.tensor(0.0), torch.tensor(1.0))), 4)  # log 2 / 4
     0.1733
@@ -169,9 +201,17 @@ def focal_loss(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
-    """``1 - 2 sum(p t) / (sum p + sum t)`` over all cells of the batch that count (Milletari et al. 2016,
-    arXiv:1606.04797), with 1 added above and below, so that an empty mask has a loss."""
-    said = torch.sigmoid(logits)
+    """Return the Dice loss over the valid cells of a batch.
+
+    The loss is ``1 - (2 sum(p t) + 1) / (sum p + sum t + 1)`` (Milletari et al. 2016, arXiv:1606.04797). The
+    added 1 defines the loss of an empty mask.
+
+    Args:
+        logits: Logits of any shape.
+        truth: Targets in the same shape, 0-1.
+        valid: Valid cells, bool, in the same shape. Default: None, all cells.
+    """
+    predicted = torch.sigmoid(logits)
     if valid is not None:
-        said, truth = said * valid, truth * valid
-    return 1 - (2 * (said * truth).sum() + 1) / (said.sum() + truth.sum() + 1)
+        predicted, truth = predicted * valid, truth * valid
+    return 1 - (2 * (predicted * truth).sum() + 1) / (predicted.sum() + truth.sum() + 1)

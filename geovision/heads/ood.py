@@ -1,4 +1,4 @@
-"""How far an input lies from everything that a model was trained on."""
+"""Out-of-distribution score: distance of an input from the training data."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from geovision.errors import InputError
 __all__ = ["FeatureDistance"]
 
 _MAX_BASIS_SIZE = 128_000
-"""At most so many numbers in the basis: 250 kB in half precision."""
+"""Largest number of values in the basis, 250 kB in half precision."""
 
 _NUM_FOLDS = 5
-"""In turn left out where the training set sets its own threshold."""
+"""Number of folds if the threshold is fitted to the training set by cross-validation."""
 
 
 class FeatureDistance(nn.Module):
-    """Length of what is left of a feature vector, scaled to length 1, outside the leading principal
-    components of the training set.
+    """Outlier score from the residual of features outside a principal subspace.
 
-    Features of ordinary inputs lie near a plane of few dimensions; those of strange inputs leave it
-    (the residual of Wang et al. 2022, arXiv:2203.10807, on normalised features). Fitted in closed
-    form. Among the scores that `benchmarks/cloud_outliers.py` compares it is the best that needs
-    neither the training set at hand nor the classes.
+    The feature vector is scaled to length 1. The score is the length of its residual outside the leading
+    principal components of the training set (Wang et al. 2022, arXiv:2203.10807, on normalized features).
+    Features of ordinary inputs are near a subspace of few dimensions; those of unusual inputs are not. The
+    fit is in closed form. In `benchmarks/cloud_outliers.py`, it is the best of the scores that need no
+    stored training set and no classes.
 
     Args:
         num_features: Length of the feature vector.
-        components: Principal components kept; fewer where the arrays would become large.
-        feature_slice: Which of the features are looked at; None: all.
+        components: Number of principal components; fewer if the arrays would become large. Default: 100.
+        feature_slice: Slice of the features that are used. Default: None, all features.
 
     Shape:
-        features ``(batch, num_features)`` -> scores ``(batch,)``; 1 is the threshold, above it the
-        input is called an outlier. Not fitted: NaN.
+        features ``(batch, num_features)`` -> scores ``(batch,)``. An input with a score above 1 is an
+        outlier. The score is NaN before the fit.
     """
 
     mean: Tensor
@@ -46,7 +46,7 @@ class FeatureDistance(nn.Module):
         super().__init__()
         self.feature_slice = feature_slice or slice(None)
         self.num_features, num_features = num_features, len(range(num_features)[self.feature_slice])
-        # A plane that fills the space leaves nothing outside.
+        # A subspace of all dimensions would leave no residual.
         components = max(1, min(components, _MAX_BASIS_SIZE // num_features, num_features // 2))
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("basis", torch.zeros(num_features, components))
@@ -55,41 +55,46 @@ class FeatureDistance(nn.Module):
 
     @property
     def fitted(self) -> bool:
+        """Whether the score is fitted."""
         return bool(torch.isfinite(self.threshold))
 
     def forward(self, features: Tensor) -> Tensor:
-        """The score of each sample, in units of the threshold."""
+        """Return the score of each sample in units of the threshold.
+
+        Args:
+            features: Features, shape ``(batch, num_features)``.
+        """
         return self._distance(features) / self.threshold
 
     def _distance(self, features: Tensor) -> Tensor:
-        centred = F.normalize(features[:, self.feature_slice].float(), dim=1) - self.mean
-        return (centred - centred @ self.basis @ self.basis.T).norm(dim=1)
+        centered = F.normalize(features[:, self.feature_slice].float(), dim=1) - self.mean
+        return (centered - centered @ self.basis @ self.basis.T).norm(dim=1)
 
     @torch.no_grad()
     def fit(self, features: Tensor, *, held_out: Tensor | None = None, quantile: float = 0.98) -> None:
-        """Fit to the features of a training set.
+        """Fit the score to the features of a training set.
 
         Args:
-            features: ``(samples, num_features)`` of the training set, two samples or more.
-            held_out: Features of ordinary inputs that were not trained on; the threshold is their
-                `quantile`. Where there are none, a fifth of the training set after the other stands in,
-                each beside a plane that was laid through the other four; what the network itself has
-                learnt by heart still makes them nearer than new inputs will be.
-            quantile: Fraction of such inputs that the threshold lets pass.
+            features: Features of the training set, shape ``(sample, num_features)``, at least two samples.
+            held_out: Features of ordinary inputs that were not trained on, shape ``(sample, num_features)``;
+                the threshold is their `quantile`. Default: None, cross-validation on five folds of the
+                training set. The distances are then smaller than those of new inputs, because the network
+                was trained on these samples.
+            quantile: Fraction of ordinary inputs with a score of at most 1. Default: 0.98.
 
         Raises:
-            InputError: Too few samples, or of another length.
+            InputError: There are fewer than two samples, or the features have another length.
         """
         if features.ndim != 2 or features.shape[1] != self.num_features or len(features) < 2:
             raise InputError(
-                f"the outlier score needs features (samples, {self.num_features}), two samples or more; "
-                f"got shape {tuple(features.shape)}"
+                f"features have shape {tuple(features.shape)}; the outlier score expects "
+                f"(samples, {self.num_features}) with at least 2 samples"
             )
         if held_out is None:
-            part = torch.arange(len(features)) % _NUM_FOLDS
+            fold = torch.arange(len(features)) % _NUM_FOLDS
             reference = torch.cat(
                 [
-                    self._fit_subspace(features[part != each])._distance(features[part == each])
+                    self._fit_subspace(features[fold != each])._distance(features[fold == each])
                     for each in range(min(_NUM_FOLDS, len(features)))
                 ]
             )
@@ -99,14 +104,14 @@ class FeatureDistance(nn.Module):
         self.threshold.copy_(torch.quantile(reference, quantile).clamp_min(1e-6))
 
     def _fit_subspace(self, features: Tensor) -> FeatureDistance:
-        """Lay the plane through these features; itself."""
+        """Fit mean and basis to features and return this module."""
         directions = F.normalize(features[:, self.feature_slice].double(), dim=1)
         mean = directions.mean(0)
         _, _, components = torch.linalg.svd(directions - mean, full_matrices=False)
-        # Never as many components as samples: they would pass through every one of them.
+        # With as many components as samples, every sample would have a residual of 0.
         kept = min(self.basis.shape[1], max(1, len(features) // 2))
         self.mean.copy_(mean)
         self.basis.zero_()
-        # Rounded as it is stored, so that the threshold is that of the saved score.
+        # Round to the stored precision, so that the threshold applies to the saved basis.
         self.basis[:, :kept] = components[:kept].T.half()
         return self

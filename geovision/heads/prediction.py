@@ -1,4 +1,4 @@
-"""The labelled objects that `GeoModel.predict` answers with."""
+"""Labeled predictions that `GeoModel.predict` returns."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ LIKELIHOOD_TERMS = (
     (0.33, Text("about as likely as not", "或许可能")),
     (0.0, Text("unlikely", "不可能")),
 )
-"""The likelihood scale of the IPCC guidance note on uncertainty (Mastrandrea et al. 2010), by the
-probability from which each word holds."""
+"""Lower bounds of the probability and terms of the IPCC likelihood scale (Mastrandrea et al. 2010)."""
 
 
 def confidence_word(probability: float, language: Literal["en", "zh"] = "en") -> str:
-    """The word for a calibrated probability, after the IPCC's likelihood scale.
+    """Return the IPCC likelihood term of a calibrated probability.
+
+    Args:
+        probability: Calibrated probability, 0-1.
+        language: Language of the term, ``"en"`` or ``"zh"``. Default: ``"en"``.
 
     >>> confidence_word(0.7)
     'likely'
@@ -47,13 +50,13 @@ def confidence_word(probability: float, language: Literal["en", "zh"] = "en") ->
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer.
+    """Prediction for one sample.
 
     Attributes:
-        source: What was asked about: a path, or ``"[3]"`` for the fourth array.
-        flags: What speaks against relying on the answer, e.g. ``"not_a_sky"``; ``"unreadable"``:
-            there is none.
-        error: Why there is no answer; None where there is one.
+        source: Source of the sample: a path, or ``"[3]"`` for the fourth array.
+        flags: Reasons not to rely on the prediction, such as ``"not_a_sky"``; with ``"unreadable"``, there
+            is no prediction.
+        error: Reason why there is no prediction; None if there is one.
     """
 
     source: str
@@ -63,14 +66,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassPrediction(Prediction):
-    """One class out of several.
+    """Predicted class of one sample.
 
     Attributes:
-        label: Code of the likeliest class.
-        confidence: Its calibrated probability, 0-1.
-        probabilities: Calibrated probability of each class, likeliest first; they sum to 1.
-        card: What a reader should know about the class; None where the task has no cards.
-        outlier_score: How far the input lies from the training data; None where not fitted.
+        label: Code of the most probable class.
+        confidence: Calibrated probability of this class, 0-1.
+        probabilities: Calibrated probability of each class by code, in descending order; their sum is 1.
+        card: Description of the class; None if the task has no cards.
+        outlier_score: Distance of the input from the training data, where above 1 is an outlier; None if
+            the score is not fitted.
     """
 
     label: str = ""
@@ -81,15 +85,19 @@ class ClassPrediction(Prediction):
 
     @property
     def word(self) -> str:
-        """The confidence in words, after the IPCC's likelihood scale."""
+        """IPCC likelihood term of the confidence."""
         return confidence_word(self.confidence)
 
     def top(self, k: int = 3) -> list[tuple[str, float]]:
-        """The `k` likeliest classes with their probabilities, likeliest first."""
+        """Return the most probable classes with their probabilities, in descending order.
+
+        Args:
+            k: Number of classes. Default: 3.
+        """
         return list(self.probabilities.items())[:k]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for tables and JSON."""
+        """Return the prediction as plain data for tables and JSON."""
         return {
             "source": self.source,
             "label": self.label,
@@ -103,11 +111,11 @@ class ClassPrediction(Prediction):
 
 @dataclass(frozen=True, eq=False)
 class DensePrediction(Prediction):
-    """What maps have in common.
+    """Base class of predicted maps.
 
     Attributes:
-        grid: Middles of the cells; None where they are not known.
-        time: For when it is said, UTC; None where it is not known.
+        grid: Cell centers; None if unknown.
+        time: Valid time of the prediction, UTC; None if unknown.
     """
 
     grid: Grid | None = None
@@ -115,7 +123,7 @@ class DensePrediction(Prediction):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in cells."""
+        """Height and width in cells."""
         raise NotImplementedError
 
     def _place(self) -> dict[str, Any]:
@@ -128,9 +136,13 @@ class DensePrediction(Prediction):
 
 
 def auxiliary_unit(layer: str, unit: str) -> str:
-    """The unit of what a head tells of every cell: that of its field, and of a probability 1.
+    """Return the unit of an auxiliary field; probabilities are dimensionless.
 
-    >>> unit_of("quantile_0.9", "mm day-1"), unit_of("probability_of_1", "mm day-1")
+    Args:
+        layer: Name of the auxiliary field.
+        unit: Unit of the predicted field.
+
+    >>> auxiliary_unit("quantile_0.9", "mm day-1"), auxiliary_unit("probability_of_1", "mm day-1")
     ('mm day-1', '1')
     """
     return "1" if layer.startswith("probability") else unit
@@ -138,14 +150,16 @@ def auxiliary_unit(layer: str, unit: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FieldPrediction(DensePrediction):
-    """A quantity in every cell.
+    """Predicted quantity in every cell.
 
     Attributes:
-        name, unit: Of the quantity.
-        values: float32 ``(y, x)``, NaN where the answer means nothing; south first.
-        layers: What else the head tells of every cell, by name, ``(y, x)`` each: quantiles, or the
-            probability of a wet cell.
-        grid, time: As of `DensePrediction`.
+        name: Name of the quantity.
+        unit: Unit of the quantity.
+        values: Predicted values, float32, shape ``(y, x)``, south first; NaN in invalid cells.
+        layers: Auxiliary fields by name, shape ``(y, x)`` each, such as quantiles or the probability of a
+            wet cell.
+        grid: Cell centers; None if unknown.
+        time: Valid time of the prediction, UTC; None if unknown.
     """
 
     name: str = ""
@@ -155,24 +169,25 @@ class FieldPrediction(DensePrediction):
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width in cells."""
         return self.values.shape[0], self.values.shape[1]
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Where the answer means something, ``(y, x)``."""
+        """Mask of the cells with a valid prediction, shape ``(y, x)``."""
         return np.isfinite(self.values)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: what is there in few numbers, and every value; NaN is None."""
-        there = self.values[self.valid]
+        """Return statistics and all values for JSON; NaN becomes None."""
+        valid_values = self.values[self.valid]
         return {
             "source": self.source,
             "flags": list(self.flags),
             "name": self.name,
             "unit": self.unit,
-            "mean": float(there.mean()) if there.size else None,
-            "highest": float(there.max()) if there.size else None,
-            "valid_cells": int(there.size),
+            "mean": float(valid_values.mean()) if valid_values.size else None,
+            "highest": float(valid_values.max()) if valid_values.size else None,
+            "valid_cells": int(valid_values.size),
             "values": _to_json_values(self.values),
             "layers": {name: _to_json_values(layer) for name, layer in self.layers.items()},
             **self._place(),
@@ -181,13 +196,14 @@ class FieldPrediction(DensePrediction):
 
 @dataclass(frozen=True, eq=False)
 class MaskPrediction(DensePrediction):
-    """Yes or no in every cell.
+    """Predicted mask: a probability in every cell.
 
     Attributes:
-        name: Of what is there or not.
-        probability: float32 ``(y, x)``, 0-1, NaN where the answer means nothing.
-        threshold: Probability from which the answer is yes.
-        grid, time: As of `DensePrediction`.
+        name: Name of the phenomenon.
+        probability: Probabilities, float32, shape ``(y, x)``, 0-1; NaN in invalid cells.
+        threshold: Probability from which a cell is positive, 0-1.
+        grid: Cell centers; None if unknown.
+        time: Valid time of the prediction, UTC; None if unknown.
     """
 
     name: str = ""
@@ -196,29 +212,30 @@ class MaskPrediction(DensePrediction):
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width in cells."""
         return self.probability.shape[0], self.probability.shape[1]
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Where the answer means something, ``(y, x)``."""
+        """Mask of the cells with a valid prediction, shape ``(y, x)``."""
         return np.isfinite(self.probability)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Where the answer is yes, ``(y, x)``."""
+        """Mask of the positive cells, shape ``(y, x)``."""
         return self.probability >= self.threshold
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: what is there in few numbers, and every probability; NaN is None."""
-        there = self.probability[self.valid]
+        """Return statistics and all probabilities for JSON; NaN becomes None."""
+        valid_values = self.probability[self.valid]
         return {
             "source": self.source,
             "flags": list(self.flags),
             "name": self.name,
             "threshold": self.threshold,
             "cells": int(self.mask.sum()),
-            "highest": float(there.max()) if there.size else None,
-            "valid_cells": int(there.size),
+            "highest": float(valid_values.max()) if valid_values.size else None,
+            "valid_cells": int(valid_values.size),
             "probability": _to_json_values(self.probability),
             **self._place(),
         }

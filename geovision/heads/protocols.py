@@ -1,4 +1,4 @@
-"""Optional hooks of heads, and those that networks share with heads, as protocols.
+"""Protocols of optional hooks of heads, some of them shared with networks.
 
 A hook is found by ``isinstance(module, Protocol)``, and the type checker compares its signature. A head that
 has the member as a buffer names the protocol as a base class: Python 3.12 and later do not find buffers.
@@ -30,23 +30,42 @@ class HasValidMask(Protocol):
     def valid_mask(
         self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None, shape: Sequence[int]
     ) -> Tensor | None:
-        """Return the valid cells, bool, broadcastable to `shape`; None: all cells."""
+        """Return the mask of valid cells, or None if all are valid.
+
+        The mask is bool and broadcastable to `shape`.
+
+        Args:
+            inputs: Inputs by name, shape ``(batch, *layout)``.
+            valid: Masks of valid values by input name; None if all are valid.
+            shape: Shape of the predictions.
+        """
 
 
 @runtime_checkable
 class HasTargetStatistics(Protocol):
-    """A head that needs statistics of the training targets before the first step."""
+    """A head that needs target statistics before the first training step."""
 
     def fit_statistics(self, truth: Tensor, valid: Tensor | None = None) -> None:
-        """Compute the statistics from all targets, shape (sample, 1, y, x), and their mask."""
+        """Compute the statistics of all training targets.
+
+        Args:
+            truth: Targets, shape ``(sample, 1, y, x)``; NaN where missing.
+            valid: Valid cells, bool, broadcastable to `truth`. Default: None, all cells.
+        """
 
 
 @runtime_checkable
 class HasPostprocessing(Protocol):
-    """A head that is fitted to the predictions of the training data after the last step."""
+    """A head that is fitted to training predictions after the last step."""
 
-    def fit_answers(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
-        """Fit to the values of the head, shape (sample, channel, y, x), and their targets."""
+    def fit_postprocessing(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
+        """Fit the head to its outputs and their targets.
+
+        Args:
+            parameters: Outputs of the head, shape ``(sample, channel, y, x)``.
+            truth: Targets, shape ``(sample, 1, y, x)``.
+            valid: Valid cells, bool, broadcastable to `truth`. Default: None, all cells.
+        """
 
 
 @runtime_checkable
@@ -54,15 +73,26 @@ class HasFeatureFit(Protocol):
     """A closed-form head: `fit` is its complete training."""
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Fit to features, shape (sample, feature), and class indices, shape (sample,)."""
+        """Fit the head to features and labels.
+
+        Args:
+            features: Features, shape ``(sample, feature)``.
+            labels: Class indices, shape ``(sample,)``.
+        """
 
 
 @runtime_checkable
 class HasLoss(Protocol):
-    """A head with a loss of its own, which replaces the loss of the task."""
+    """A head whose own loss replaces that of the task."""
 
     def loss(self, values: Tensor, target: Tensor, valid: Tensor | None = None, /) -> Tensor:
-        """Return the mean loss over valid targets, a scalar."""
+        """Return the mean loss over valid targets, a scalar.
+
+        Args:
+            values: Outputs of the head.
+            target: Targets.
+            valid: Valid targets, bool, broadcastable to `target`. Default: None, all targets.
+        """
 
 
 @runtime_checkable
@@ -77,7 +107,13 @@ class HasSamples(Protocol):
     """A head that draws from the distribution of every cell."""
 
     def sample(self, parameters: Tensor, *, num_members: int, seed: int = 0) -> Tensor:
-        """Return draws, shape (batch, 1, member, y, x)."""
+        """Return draws, shape ``(member, batch, 1, y, x)``.
+
+        Args:
+            parameters: Outputs of the head, shape ``(batch, parameter, y, x)``.
+            num_members: Number of draws.
+            seed: Random seed. Default: 0.
+        """
 
 
 @runtime_checkable
@@ -85,4 +121,8 @@ class HasMembers(Protocol):
     """A head whose values contain the members of an ensemble."""
 
     def members(self, parameters: Tensor) -> Tensor:
-        """Return the members, shape (batch, member, y, x)."""
+        """Return the members, shape ``(batch, member, y, x)``.
+
+        Args:
+            parameters: Outputs of the head, shape ``(batch, parameter, y, x)``.
+        """

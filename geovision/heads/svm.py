@@ -1,4 +1,4 @@
-"""A support-vector machine with a radial kernel."""
+"""Classification head of support-vector machines with a radial kernel."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ _BUFFER_NAMES = ("vectors", "owners", "weights", "offsets", "known")
 
 
 class SupportVectors(ClassScoreHead):
-    """One machine for each pair of classes (Cortes and Vapnik 1995, doi:10.1007/BF00994018), fitted
-    by scikit-learn's `SVC`; its scores are the machines' votes, ties broken by their sums, as there.
+    """Classification head of one support-vector machine per pair of classes.
 
-    The kernel is ``exp(-gamma |x - v|^2)`` on features scaled to zero mean and unit variance.
+    See Cortes and Vapnik 1995, doi:10.1007/BF00994018. scikit-learn's `SVC` fits the machines. The scores are
+    their votes; the sums of their decisions break ties, as in scikit-learn. The kernel is
+    ``exp(-gamma |x - v|^2)`` on features scaled to zero mean and unit variance.
 
     Args:
         num_features: Length of the feature vector.
-        target: The classes, in the order of the logits.
-        dropout: Nothing is dropped here.
-        penalty: The machines' C.
+        target: Classes in the order of the logits.
+        dropout: Ignored by this head.
+        penalty: Regularization parameter C of the machines. Default: 10.
 
     Shape:
-        features ``(batch, num_features)`` -> scores ``(batch, class)``, taken as logits; a class that
-        the training set lacks scores lowest.
+        features ``(batch, num_features)`` -> scores ``(batch, class)``, used as logits; a class without
+        training samples has the lowest score.
     """
 
     mean: Tensor
@@ -50,8 +51,8 @@ class SupportVectors(ClassScoreHead):
         self.register_buffer("mean", torch.zeros(num_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(num_features, dtype=torch.float64))
         self.register_buffer("gamma", torch.ones((), dtype=torch.float64))
-        # Support vectors, the class each belongs to, what it weighs against each other class, the
-        # offset of each pair, and which classes there were.
+        # Support vectors, the class of each, its weight against each other class, the offset of each pair,
+        # and the classes of the training set.
         self.register_buffer("vectors", torch.zeros(0, num_features, dtype=torch.float64))
         self.register_buffer("owners", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("weights", torch.zeros(0, 0, dtype=torch.float64))
@@ -59,14 +60,14 @@ class SupportVectors(ClassScoreHead):
         self.register_buffer("known", torch.zeros(0, dtype=torch.int64))
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Fit the machines.
+        """Fit the machines to a training set.
 
         Args:
-            features: ``(sample, num_features)``.
-            labels: ``(sample,)``, indices of classes.
+            features: Features, shape ``(sample, num_features)``.
+            labels: Class indices, shape ``(sample,)``.
 
         Raises:
-            InputError: Samples of one class alone.
+            InputError: All samples have the same class.
             MissingExtraError: scikit-learn is not installed.
         """
         try:
@@ -74,11 +75,13 @@ class SupportVectors(ClassScoreHead):
         except ImportError as error:
             raise MissingExtraError("scikit-learn", "train") from error
         if len(labels.unique()) < 2:
-            raise InputError("a support-vector machine needs samples of two classes or more")
+            raise InputError(
+                "all samples have the same class; a support-vector machine needs two classes or more"
+            )
         values = features.double()
         self.mean = values.mean(0)
         deviation = values.std(0, correction=0)
-        # What never varies says nothing, and must not become infinite.
+        # A constant feature contains no information; a scale of 1 avoids a division by zero.
         self.scale = torch.where(deviation > 0, deviation, 1.0)
         scaled = (values - self.mean) / self.scale
         fitted: Any = SVC(C=self.penalty, gamma="scale", break_ties=True)
@@ -87,22 +90,33 @@ class SupportVectors(ClassScoreHead):
         self.vectors = torch.from_numpy(fitted.support_vectors_)
         counts = torch.from_numpy(fitted.n_support_).long()
         self.owners = torch.arange(len(counts)).repeat_interleave(counts)
-        # With two classes scikit-learn turns the signs, so that positive means the second.
+        # With two classes, scikit-learn inverts the signs: positive means the second class.
         sign = -1.0 if len(counts) == 2 else 1.0
         self.weights = sign * torch.from_numpy(fitted.dual_coef_.copy())
         self.offsets = sign * torch.from_numpy(fitted.intercept_.copy())
         self.known = torch.from_numpy(fitted.classes_).long()
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the scores, shape ``(batch, class)``.
+
+        Args:
+            features: Features, shape ``(batch, num_features)``.
+
+        Raises:
+            InputError: The head is not fitted.
+        """
         if not len(self.vectors):
-            raise InputError("these support vectors are not fitted; train the model first")
+            raise InputError("the support-vector machine is not fitted; train the model first")
         scores = self._votes(self._decisions(features))
         every = torch.full((len(features), len(self.target.classes)), -1.0, device=features.device)
         every[:, self.known] = scores.float()
         return every
 
     def _decisions(self, features: Tensor) -> Tensor:
-        """``(batch, pair)``, pairs in the order 01, 02, …, 12, …; positive speaks for the first."""
+        """Return the decisions, shape ``(batch, pair)``; positive values favor the first class.
+
+        The order of the pairs is 01, 02, …, 12, …
+        """
         scaled = (features.double() - self.mean) / self.scale
         kernel = (-self.gamma * torch.cdist(scaled, self.vectors).square()).exp()
         pairs = []
@@ -115,7 +129,10 @@ class SupportVectors(ClassScoreHead):
         return torch.stack(pairs, dim=1) + self.offsets
 
     def _votes(self, decisions: Tensor) -> Tensor:
-        """Votes ``(batch, known class)``, and less than a third of a vote from the sum of decisions."""
+        """Return the votes for each class of the training set.
+
+        A fraction of less than a third of a vote breaks ties; it increases with the sum of the decisions.
+        """
         count = len(self.known)
         votes = decisions.new_zeros(len(decisions), count)
         sums = torch.zeros_like(votes)
@@ -123,7 +140,7 @@ class SupportVectors(ClassScoreHead):
         for first in range(count):
             for second in range(first + 1, count):
                 decision = decisions[:, pair]
-                # Zero speaks for the first, as in scikit-learn.
+                # A decision of zero favors the first class, as in scikit-learn.
                 votes[:, first] += decision >= 0
                 votes[:, second] += decision < 0
                 sums[:, first] += decision
@@ -132,7 +149,7 @@ class SupportVectors(ClassScoreHead):
         return votes + sums / (3 * (sums.abs() + 1))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        for name in _BUFFER_NAMES:  # as many as were fitted
+        for name in _BUFFER_NAMES:  # their sizes depend on the training set
             if prefix + name in state_dict:
                 setattr(
                     self, name, torch.empty_like(state_dict[prefix + name], dtype=getattr(self, name).dtype)

@@ -1,4 +1,4 @@
-"""Files from elsewhere: fetched once, checked against their record, kept where the user says.
+"""Downloads, uploads and verification of datasets and models.
 
-Nothing here runs unless it is asked to: no other room of geovision opens a connection.
+Connections are opened only on request; no other package of geovision opens one.
 """

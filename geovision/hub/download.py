@@ -1,4 +1,4 @@
-"""``geovision download``: a data set by name, from where its authors put it, into a folder."""
+"""Download of datasets from the servers of their authors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["RECEIPT_NAME", "download"]
 
 RECEIPT_NAME = ".geovision-download.json"
-"""What was fetched, from where, with which digest, and what it unpacked to."""
+"""Name of the receipt: downloaded files with source and digest, and unpacked files with size."""
 
 _WORKSPACE_DIR = ".geovision-download"
 
@@ -39,26 +39,27 @@ def download(
     progress: DownloadProgress | None = None,
     retry_policy: RetryPolicy | None = None,
 ) -> Path:
-    """Fetch a data set and lay it out as its adapter reads it.
+    """Download a dataset in the layout of its adapter.
 
-    A connection that breaks is taken up again, in this run or the next; each file is checked
-    against the size and digest of its record; archives are unpacked and not kept. Where everything
-    is there already, no connection is opened.
+    An interrupted download is resumed, in the same run or the next one. The size and digest of each file
+    are compared with its record. Archives are unpacked and deleted. If the dataset is complete, no
+    connection is opened.
 
     Args:
-        name: As in `geovision.list_datasets`.
-        root: Folder of the data set; created where it is missing.
-        server: Address of a mirror with the same paths, instead of the data set's own.
-        progress: Called with (file name, bytes done, bytes in all or None).
-        retry_policy: How long a struggling server is waited for.
+        name: Name of a dataset, see `geovision.list_datasets`.
+        root: Folder of the dataset; created if missing.
+        server: URL of a mirror with the same paths. Default: None, the server of the dataset.
+        progress: Function that is called with file name, number of bytes received and total number of bytes
+            or None. Default: None.
+        retry_policy: Number and delay of retries. Default: None, `RetryPolicy()`.
 
     Returns:
-        `root`, as a path.
+        `root` as a path.
 
     Raises:
-        UnknownDatasetError: With the nearest names.
-        DownloadError: It cannot be fetched; the message says which file, from where, and what to do.
-        StorageError: It cannot be written here; what has come is kept for the next run.
+        UnknownDatasetError: If the name is unknown; the message lists similar names.
+        DownloadError: If a file cannot be downloaded; the message contains file, URL and remedy.
+        StorageError: If a file cannot be written; received bytes are kept for the next run.
     """
     _, reference = registry.dataset_reference(name)
     root = Path(root)
@@ -79,7 +80,7 @@ def download(
         write_text(root / RECEIPT_NAME, text + "\n")
         shutil.rmtree(workspace, ignore_errors=True)
     finally:
-        # Where nothing came, nothing of ours is left; a folder that holds anything stays.
+        # Empty folders that this function created are removed; other folders are kept.
         for folder in (workspace, *empty):
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -94,7 +95,7 @@ def _fetch_and_unpack(
     progress: DownloadProgress | None,
     retry_policy: RetryPolicy | None,
 ) -> dict[str, Any]:
-    """Fetch and unpack everything; what the receipt says of it."""
+    """Download and unpack all files and return the content of the receipt."""
     files, about = _list_files(source, server, workspace, retry_policy)
     _check_disk_space(root, files)
     present: dict[str, int] = {}
@@ -104,14 +105,14 @@ def _fetch_and_unpack(
             present |= unpack(path, root, strip_top=file.strip_top_level, progress=progress)
         else:
             path = _target_path(file, root)
-            # What an earlier run brought stands there already, and is seen to match.
+            # A file of an earlier run is verified and not downloaded again.
             fetch(file, path, progress=progress, retry_policy=retry_policy)
             present[file.name] = path.stat().st_size
     return about | {"files": [asdict(file) for file in files], "present": present}
 
 
 def _is_complete(root: Path, name: str) -> bool:
-    """Whether an earlier run finished here and everything it brought still stands, by size."""
+    """Return whether all files of the receipt exist with their recorded sizes."""
     try:
         receipt = json.loads((root / RECEIPT_NAME).read_text("utf-8"))
     except (OSError, ValueError):
@@ -132,7 +133,7 @@ def _list_files(
     workspace: Path,
     retry_policy: RetryPolicy | None,
 ) -> tuple[list[RemoteFile], dict[str, Any]]:
-    """The files of a data set, and what the receipt says about where they come from."""
+    """Return the files of a dataset, and their source for the receipt."""
     if not isinstance(source, DataverseRecord):
         return [replace(file, url=_replace_server(file.url, server)) for file in source], {}
     base = (server or source.server).rstrip("/")
@@ -161,7 +162,7 @@ def _list_files(
 
 
 def _replace_server(url: str, server: str | None) -> str:
-    """The same path on another server."""
+    """Replace the server of a URL and keep its path."""
     if server is None:
         return url
     own, other = urlsplit(url), urlsplit(server)
@@ -180,16 +181,16 @@ def _latest_version(listing: Path, address: str, source: DataverseRecord) -> Map
 
 
 def _select_files(entries: list[Mapping[str, Any]], source: DataverseRecord) -> list[Mapping[str, Any]]:
-    """The files that match the first pattern with any match."""
+    """Return the files that match the first pattern with a match."""
     for pattern in source.patterns:
         chosen = [entry for entry in entries if fnmatch.fnmatch(entry["dataFile"]["filename"], pattern)]
         if chosen:
             break
     else:
-        held = ", ".join(entry["dataFile"]["filename"] for entry in entries[:10]) or "nothing"
+        names = ", ".join(entry["dataFile"]["filename"] for entry in entries[:10]) or "no files"
         raise DownloadError(
-            f"record {source.doi}: no file matches {' or '.join(source.patterns)}; it holds {held}. "
-            f"Look at {source.landing_page} in a browser"
+            f"record {source.doi}: no file matches {' or '.join(source.patterns)}; the record contains "
+            f"{names}. Open {source.landing_page} in a browser"
         )
     if restricted := [entry["dataFile"]["filename"] for entry in chosen if entry.get("restricted")]:
         raise DownloadError(
@@ -205,20 +206,20 @@ def _file_name(entry: Mapping[str, Any]) -> str:
 
 
 def _checksum(entry: Mapping[str, Any]) -> str:
-    """Dataverse names the algorithm (``"MD5"``, ``"SHA-256"``, …); old records have `md5` alone."""
+    """Return ``"algorithm:hex"`` of a Dataverse entry; old records contain only `md5`."""
     checksum = entry.get("checksum") or {"type": "MD5", "value": entry.get("md5", "")}
     value = str(checksum["value"]).lower()
     return f"{checksum['type'].lower().replace('-', '')}:{value}" if value else ""
 
 
 def _check_disk_space(root: Path, files: list[RemoteFile]) -> None:
-    """Archives need their size twice for a while: packed and unpacked."""
+    """Raise if the disk is too small; archives count twice, packed and unpacked."""
     needed = sum((file.size or 0) * (2 if _is_archive(file) else 1) for file in files)
     free = shutil.disk_usage(root).free
     if needed > free:
         raise StorageError(
-            f"{root}: about {needed} bytes are needed, {free} are free; free some space or choose another "
-            "folder"
+            f"{root}: about {needed} bytes are required and {free} are free; free some space or choose "
+            "another folder"
         )
 
 
@@ -227,14 +228,14 @@ def _is_archive(file: RemoteFile) -> bool:
 
 
 def _target_path(file: RemoteFile, root: Path) -> Path:
-    """Where a file that is no archive goes.
+    """Return the target path of a file that is not an archive.
 
     Raises:
-        StorageError: Another file stands there.
+        StorageError: If a different file exists at this path.
     """
     path = root / safe_relative_path(file.name, where=file.url)
     if path.exists() and not (path.is_file() and is_verified(file, path)):
         raise StorageError(
-            f"{path}: another file of this name stands there already and is not overwritten; move it away"
+            f"{path}: a different file with this name exists and is not overwritten; move it away"
         )
     return path

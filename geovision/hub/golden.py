@@ -1,4 +1,4 @@
-"""One input with the answer that was given to it: whether a model answers here as it did there."""
+"""Golden predictions: a stored input and prediction that verify a model on another machine."""
 
 from __future__ import annotations
 
@@ -17,68 +17,77 @@ from geovision.models.geomodel import GeoModel
 __all__ = ["GOLDEN_NAME", "TOLERANCE", "check_golden", "write_golden"]
 
 GOLDEN_NAME = "golden.safetensors"
-"""Name of the file."""
+"""Name of the file with the golden prediction."""
 
 TOLERANCE = 1e-3
-"""Largest difference, as a part of the largest value where that is above 1: processors round otherwise."""
+"""Maximum difference, relative to the largest value if that exceeds 1. CPUs differ in rounding."""
 
 _INPUT, _OUTPUT = "input.", "output"
 
 
 def write_golden(model: GeoModel, path: Path, *, axes: Mapping[str, int] | None = None) -> None:
-    """Ask a model about a generated sample, and write both down.
+    """Write a generated input and its prediction.
 
     Args:
-        axes: Lengths of axes that its inputs leave open.
+        model: Trained model.
+        path: Output file, safetensors.
+        axes: Lengths of axes of variable length, by name. Default: None.
 
     Raises:
-        OptionError: The length of an axis is not known or another, or the model answers nothing yet.
+        OptionError: If the length of an axis is unknown or contradicts the model, or all predicted values are
+            missing.
     """
     inputs = random_inputs(model.inputs, 1, axes=axes)
     if inputs is None:
         raise OptionError(
-            f"{model.spec.name}: a golden answer needs an input, and not all lengths of its axes are known; "
-            "give them, such as axes={'y': 128, 'x': 128}"
+            f"{model.spec.name}: the golden prediction requires the lengths of all input axes; pass them, "
+            "such as axes={'y': 128, 'x': 128}"
         )
     if name := _mismatched_input(model, inputs):
-        raise OptionError(f"{model.spec.name}: the axes of {name!r} are fixed; leave their lengths out")
+        raise OptionError(f"{model.spec.name}: the axes of {name!r} are fixed; omit their lengths")
     arrays = {f"{_INPUT}{name}": values.contiguous() for name, values in inputs.items()}
-    answer = _predict(model, inputs)
-    if answer.isnan().all():
+    prediction = _predict(model, inputs)
+    if prediction.isnan().all():
         raise OptionError(
-            f"{model.spec.name} answers no cell of its golden input, as models of fields do until they are "
-            "trained; train it before it is published"
+            f"{model.spec.name} predicts no valid cell for its golden input, as untrained field models do; "
+            "train it before publishing"
         )
-    save_file(arrays | {_OUTPUT: answer}, path)
+    save_file(arrays | {_OUTPUT: prediction}, path)
 
 
 def check_golden(model: GeoModel, path: Path) -> None:
-    """Raise unless a model answers as it is written.
+    """Check that a model reproduces its golden prediction.
+
+    Args:
+        model: Trained model.
+        path: File written by `write_golden`.
 
     Raises:
-        WeightsCorruptError: It answers otherwise, or the file is not what it should be.
+        WeightsCorruptError: If the prediction differs, or the file is invalid.
     """
     try:
         arrays = load_file(path)
         expected = arrays.pop(_OUTPUT)
         inputs = {name.removeprefix(_INPUT): values for name, values in arrays.items()}
         if name := _mismatched_input(model, inputs):
-            raise ValueError(f"{name!r} has the size of another")
+            raise ValueError(f"{name!r} has a size that the model does not accept")
         found = _predict(model, inputs)
         difference = (found - expected).abs()
-        difference[found.isnan() & expected.isnan()] = 0  # cells that a model does not answer
+        difference[found.isnan() & expected.isnan()] = 0  # cells without a valid prediction
         worst = float(difference.max())
     except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
-        raise WeightsCorruptError(f"{path}: no golden answer of {model.spec.name} ({error})") from error
+        raise WeightsCorruptError(
+            f"{path}: not a golden prediction of {model.spec.name} ({error}); download the model again"
+        ) from error
     if not worst <= TOLERANCE * max(1.0, float(expected.nan_to_num().abs().max())):
         raise WeightsCorruptError(
-            f"{path}: {model.spec.name} does not answer as it did when it was published, by {worst:.2g}; its "
-            "weights were changed, or this version of a library computes otherwise"
+            f"{path}: {model.spec.name} differs by {worst:.2g} from its published golden prediction; its "
+            "weights were changed, or a library version computes differently"
         )
 
 
 def _mismatched_input(model: GeoModel, inputs: Mapping[str, Tensor]) -> str:
-    """Name of an input whose axes are of other lengths than the model's; empty: none."""
+    """Return the name of an input with wrong axis lengths; empty if all are right."""
     for spec in model.inputs:
         shape = sample_shape(spec)
         if shape is not None and spec.name in inputs and tuple(inputs[spec.name].shape[1:]) != shape:

@@ -1,4 +1,4 @@
-"""One file from an HTTP server: resumed where it broke off, verified, and in place only when whole."""
+"""Resumable and verified download of one file over HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geovision.errors import DownloadError, StorageError
 __all__ = ["DownloadProgress", "RetryPolicy", "fetch", "is_verified"]
 
 DownloadProgress = Callable[[str, int, int | None], None]
-"""Called with (file name, bytes that are here, bytes in all or None)."""
+"""Function of file name, number of bytes received, and total number of bytes or None."""
 
 _CHUNK_SIZE = 1 << 18
 _RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -32,12 +32,12 @@ _RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a struggling server is waited for.
+    """Number and delay of retries after a transient error.
 
     Args:
-        max_attempts: Tries in a row that bring nothing new before it is given up.
-        backoff: Seconds before the second try; doubles with each further one.
-        timeout: Seconds without a single byte.
+        max_attempts: Maximum number of consecutive attempts without new bytes. Default: 5.
+        backoff: Delay before the second attempt, in s; doubles with each further attempt. Default: 1.
+        timeout: Maximum time without a byte, in s. Default: 30.
     """
 
     max_attempts: int = 5
@@ -46,7 +46,7 @@ class RetryPolicy:
 
 
 class _TransientError(Exception):
-    """A passing failure: what has come is kept, and another try may go on from there."""
+    """Transient error; received bytes are kept, and a further attempt may resume the download."""
 
     def __init__(self, reason: str, *, retry_after: float = 0.0) -> None:
         super().__init__(reason)
@@ -60,20 +60,30 @@ def fetch(
     progress: DownloadProgress | None = None,
     retry_policy: RetryPolicy | None = None,
 ) -> Path:
-    """Bring a file to `target`, whole and verified, or raise and keep what has come for the next run.
+    """Download and verify a file.
 
-    Bytes gather in ``target.part``; ``target.part.json`` holds what tells whether the server's copy
-    is still the same. A file that already stands there and matches is not asked for again.
+    Received bytes are written to ``target.part``; ``target.part.json`` contains the validator of the version
+    on the server. `target` is created only from a complete and verified file. After an error the partial
+    file is kept for the next run. An existing, verified `target` is not downloaded again.
+
+    Args:
+        file: File with URL, size and checksum.
+        target: Path of the local file.
+        progress: Function that is called after each received chunk. Default: None.
+        retry_policy: Number and delay of retries. Default: None, `RetryPolicy()`.
+
+    Returns:
+        `target`.
 
     Raises:
-        DownloadError: The server refuses, stays silent, or sends something else than promised.
-        StorageError: It cannot be written here.
+        DownloadError: If the server rejects the request, does not respond, or sends an unexpected file.
+        StorageError: If the file cannot be written.
     """
     retry_policy = retry_policy or RetryPolicy()
     if target.is_file() and is_verified(file, target):
         return target
     part = _PartialFile(file, target)
-    # A file that was continued may be a seam of two versions: that alone deserves a second try.
+    # A resumed file may mix two versions. Only this case is repeated from the start.
     for _ in range(2):
         part.is_resumed = part.size > 0
         _download_with_retries(part, progress, retry_policy)
@@ -86,20 +96,29 @@ def fetch(
     rejected = target.with_name(target.name + ".rejected")
     part.finish(rejected)
     raise DownloadError(
-        f"{file.name}: {file.url} gave {_digest(file.checksum, rejected)}, its record says "
-        f"{file.checksum}; kept as {rejected}. Try again; if it repeats, the file on the server changed"
+        f"{file.name}: {file.url} has the digest {_digest(file.checksum, rejected)}, expected "
+        f"{file.checksum}; kept as {rejected}. Try again; if the error repeats, the file on the server has "
+        "changed"
     )
 
 
 def is_verified(file: RemoteFile, path: Path) -> bool:
-    """Whether a file on disk has the size and the checksum that are known of it."""
+    """Return whether a local file has the recorded size and checksum.
+
+    Args:
+        file: File with size and checksum; missing values are not compared.
+        path: Path of the local file.
+
+    Returns:
+        Whether all recorded values agree.
+    """
     if file.size is not None and path.stat().st_size != file.size:
         return False
     return not file.checksum or _digest(file.checksum, path) == file.checksum.lower()
 
 
 def _digest(checksum: str, path: Path) -> str:
-    """``"algorithm:hex"`` of a file, by the algorithm of `checksum`."""
+    """Return ``"algorithm:hex"`` of a file, with the algorithm of `checksum`."""
     algorithm = checksum.partition(":")[0].lower()
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False))
@@ -108,18 +127,18 @@ def _digest(checksum: str, path: Path) -> str:
 
 @contextlib.contextmanager
 def _storage_errors(path: Path) -> Iterator[None]:
-    """Turns what the system says about a path on this machine into one clear line."""
+    """Convert an OSError into a one-line StorageError."""
     try:
         yield
     except OSError as error:
         raise StorageError(
-            f"{path}: could not be written ({error.strerror or error}); what has come is kept. "
+            f"{path}: cannot be written ({error.strerror or error}); received bytes are kept. "
             "Free some space or choose another folder, then run the same command again"
         ) from error
 
 
 class _PartialFile:
-    """The unfinished copy of a file: its bytes, and the validator of the version they come from."""
+    """Partial download: received bytes and the validator of their version."""
 
     def __init__(self, file: RemoteFile, target: Path) -> None:
         self.file = file
@@ -134,25 +153,29 @@ class _PartialFile:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def range_headers(self) -> dict[str, str]:
-        """Request headers that ask for the rest alone, if the server's copy is still the same."""
+        """Return headers that request the remaining bytes if the server's version is unchanged."""
         try:
-            noted = json.loads(self.metadata_path.read_text("utf-8"))
+            stored = json.loads(self.metadata_path.read_text("utf-8"))
         except (OSError, ValueError):
-            noted = {}
-        if not self.size or noted.get("url") != self.file.url or noted.get("checksum") != self.file.checksum:
+            stored = {}
+        url, checksum = stored.get("url"), stored.get("checksum")
+        if not self.size or url != self.file.url or checksum != self.file.checksum:
             return {}
-        # Without a validator the checksum is what catches a changed file.
-        condition = {"If-Range": noted["validator"]} if noted.get("validator") else {}
+        # Without a validator, only the checksum detects a changed file.
+        condition = {"If-Range": stored["validator"]} if stored.get("validator") else {}
         return {"Range": f"bytes={self.size}-"} | condition
 
     def restart(self, headers: http.client.HTTPMessage) -> None:
-        """Start anew: empty the file first, so that the note never speaks of older bytes."""
+        """Empty the partial file, then store the validator of the new version.
+
+        In this order, the validator never describes older bytes.
+        """
         etag = headers.get("ETag", "")
         validator = headers.get("Last-Modified", "") if etag.startswith("W/") or not etag else etag
-        noted = {"url": self.file.url, "checksum": self.file.checksum, "validator": validator}
+        stored = {"url": self.file.url, "checksum": self.file.checksum, "validator": validator}
         with _storage_errors(self.path):
             self.path.write_bytes(b"")
-            self.metadata_path.write_text(json.dumps(noted), "utf-8")
+            self.metadata_path.write_text(json.dumps(stored), "utf-8")
 
     def discard(self) -> None:
         with _storage_errors(self.path):
@@ -170,7 +193,7 @@ class _PartialFile:
 def _download_with_retries(
     part: _PartialFile, progress: DownloadProgress | None, retry_policy: RetryPolicy
 ) -> None:
-    """Ask until the file is complete; a try that brings more than ever before restores patience."""
+    """Repeat requests until the file is complete; new bytes reset the count of failures."""
     failures, most = 0, part.size
     while part.file.size is None or part.size != part.file.size or not part.size:
         try:
@@ -185,23 +208,23 @@ def _download_with_retries(
 
 
 def _retries_exhausted_error(part: _PartialFile, reason: str) -> str:
-    whole = "" if part.file.size is None else f" of {part.file.size}"
-    kept = f"{part.size}{whole} bytes are kept in {part.path}; " if part.size else ""
+    total = "" if part.file.size is None else f" of {part.file.size}"
+    kept = f"{part.size}{total} bytes are kept in {part.path}; " if part.size else ""
     return (
         f"{part.file.name}: {part.file.url}: {reason}; {kept}check the network and run the same command "
-        "again: it goes on from there"
+        "again to resume"
     )
 
 
 def _download_once(part: _PartialFile, progress: DownloadProgress | None, timeout: float) -> None:
-    """One request: append what the server sends.
+    """Send one request and append the response to the partial file.
 
     Raises:
-        _BrokeOff: Another try may help.
-        DownloadError: None will.
+        _TransientError: If a further attempt may succeed.
+        DownloadError: If further attempts would fail too.
     """
     if not part.file.url.startswith(("http://", "https://")):
-        raise DownloadError(f"{part.file.name}: {part.file.url!r} is not an http or https address")
+        raise DownloadError(f"{part.file.name}: {part.file.url!r} is not an http or https URL")
     headers = {"User-Agent": f"geovision/{__version__}", "Accept-Encoding": "identity"} | part.range_headers()
     try:
         with urlopen(Request(part.file.url, headers=headers), timeout=timeout) as response:
@@ -219,10 +242,10 @@ def _download_once(part: _PartialFile, progress: DownloadProgress | None, timeou
 
 
 def _expected_size(response: http.client.HTTPResponse, part: _PartialFile) -> int | None:
-    """Bytes in all; leaves `part` ready to be appended to.
+    """Return the total number of bytes and prepare `part` for appending.
 
-    A server that does not know ranges answers 200 with everything, and so does one whose copy is no
-    longer the one that was begun: then it starts anew.
+    A server without range support, or with a newer version of the file, responds with status 200 and the
+    complete file. In this case the partial file is restarted.
     """
     length = response.headers.get("Content-Length")
     total = int(length) if length and length.isdigit() else None
@@ -230,15 +253,15 @@ def _expected_size(response: http.client.HTTPResponse, part: _PartialFile) -> in
         span = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if not span or int(span[1]) != part.size:
             part.discard()
-            raise _TransientError("the server sent another part than the one asked for")
+            raise _TransientError("the server sent a range that was not requested")
         part.is_resumed = True
         total = None if span[2] == "*" else int(span[2])
     else:
         part.restart(response.headers)
     if total is not None and part.file.size not in (None, total):
         raise DownloadError(
-            f"{part.file.name}: {part.file.url} offers {total} bytes, its record says {part.file.size}; "
-            "a login page or proxy may stand between, or the file on the server changed"
+            f"{part.file.name}: {part.file.url} has {total} bytes, expected {part.file.size}; "
+            "the response may come from a login page or proxy, or the file on the server has changed"
         )
     return total if total is not None else part.file.size
 
@@ -253,52 +276,54 @@ def _append_body(
     with _storage_errors(part.path):
         stream = part.path.open("ab", buffering=0)
     with stream:
-        # read1 hands over what is there: a plain read loses what it gathered when the line breaks.
+        # read1 returns the bytes received so far; read would lose them when the connection breaks.
         while chunk := response.read1(_CHUNK_SIZE):
             with _storage_errors(part.path):
                 _write_all(stream, chunk)
             done += len(chunk)
             if total is not None and done > total:
-                raise DownloadError(f"{part.file.name}: {part.file.url} sends more than {total} bytes")
+                raise DownloadError(f"{part.file.name}: {part.file.url} sent more than {total} bytes")
             if progress:
                 progress(part.file.name, done, total)
 
 
 def _write_all(stream: io.FileIO, chunk: bytes) -> None:
-    # An unbuffered write may take a part of the chunk, and nearly always does when the disk fills.
+    # An unbuffered write may write only part of the chunk, for example on a full disk.
     view = memoryview(chunk)
     while view:
         view = view[stream.write(view) :]
 
 
 def _status_error(error: HTTPError, part: _PartialFile) -> Exception:
-    """What an answer of 400 and above means for the next try."""
+    """Convert an HTTP status of 400 or above into a transient or final error."""
     if error.code in _RETRY_STATUSES:
         wait = error.headers.get("Retry-After", "")
         return _TransientError(
-            f"the server answers {error.code} {error.reason}",
+            f"the server responded with {error.code} {error.reason}",
             retry_after=min(float(wait), 60.0) if wait.isdigit() else 0.0,
         )
     if error.code == 416 and part.size:
         part.discard()
-        return _TransientError("the server's copy is shorter than what had come")
+        return _TransientError("the file on the server is shorter than the partial download")
     advice = {
-        401: "it wants a login; fetch it in a browser",
-        403: "it does not give this file to programs; fetch it in a browser",
+        401: "the server requires a login; download the file in a browser",
+        403: "the server denies access to programs; download the file in a browser",
         404: "there is no such file; the record may have moved",
-        410: "it was withdrawn",
-    }.get(error.code, "this is not a passing failure")
-    return DownloadError(f"{part.file.name}: {part.file.url} answers {error.code} {error.reason}: {advice}")
+        410: "the file was withdrawn",
+    }.get(error.code, "further attempts would fail too")
+    return DownloadError(
+        f"{part.file.name}: {part.file.url} responded with {error.code} {error.reason}: {advice}"
+    )
 
 
 def _connection_error(error: OSError | http.client.HTTPException, part: _PartialFile) -> Exception:
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
         return DownloadError(
-            f"{part.file.name}: {part.file.url}: its certificate is not trusted here "
-            f"({reason.verify_message}); check the clock and the proxy of this machine"
+            f"{part.file.name}: {part.file.url}: the certificate is not trusted ({reason.verify_message}); "
+            "check the clock and the proxy of this machine"
         )
     if isinstance(reason, TimeoutError):
-        return _TransientError("no answer in time")
-    words = reason.strerror if isinstance(reason, OSError) else str(reason)
-    return _TransientError(words or type(reason).__name__)
+        return _TransientError("the server did not respond in time")
+    message = reason.strerror if isinstance(reason, OSError) else str(reason)
+    return _TransientError(message or type(reason).__name__)

@@ -1,7 +1,7 @@
-"""A model from the Hub: verified, kept in the cache, and used from there.
+"""Download of models from the Hugging Face Hub, with verification and cache.
 
-Four files are asked for by name and nothing else is fetched, whatever the repository holds. They are
-data: no code is run, no pickle is opened, and no name of the repository becomes a path here.
+Four files with fixed names are downloaded; other files of the repository are ignored. The files are data: no
+code is run, no pickle is opened, and no file name of the repository is used as a local path.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ __all__ = ["copy_model", "pull", "pull_model"]
 
 
 def pull(repo_id: str | RepoId, *, cache: str | Path | None = None, token: str | None = None) -> Path:
-    """Fetch a model, and see that it is what its publisher wrote down.
+    """Download a model and verify its digest and golden prediction.
 
-    A commit that is in the cache is used without a request. With ``HF_HUB_OFFLINE=1`` nothing is asked,
-    and a branch or a tag means what it meant last.
+    A commit in the cache is used without a request. With ``HF_HUB_OFFLINE=1`` no request is sent, and a
+    branch or tag refers to the commit of the last download.
 
     Args:
-        repo_id: ``hf:owner/repo@revision``; ``main`` where no revision is named.
-        cache: Folder; None: where huggingface-hub keeps its files (``HF_HOME``).
-        token: For private and gated repositories; None: that of ``hf auth login`` or ``HF_TOKEN``.
+        repo_id: Repository and revision, ``hf:owner/repo@revision``. Default revision: ``main``.
+        cache: Folder of the cache. Default: None, the cache of huggingface-hub (``HF_HOME``).
+        token: Token for private and gated repositories. Default: None, the token of ``hf auth login`` or
+            ``HF_TOKEN``.
 
     Returns:
-        The folder in the cache, of one commit.
+        Folder of one commit in the cache.
 
     Raises:
-        WeightsNotAvailableError: No such repository or revision, no access, no model in it, or not in the
-            cache
-            and no network.
-        WeightsCorruptError: The digest of the weights or the golden answer is another.
-        DownloadError: The connection fails, or the server sends something else than it promised.
+        WeightsNotAvailableError: If the repository or revision does not exist, is not accessible, contains no
+            model, or is not in the cache while the network is unavailable.
+        WeightsCorruptError: If the digest of the weights or the golden prediction differs.
+        DownloadError: If the connection fails, or the server sends an unexpected file.
     """
     return _pull_verified(repo_id, cache, token)[0]
 
@@ -50,7 +50,17 @@ def pull(repo_id: str | RepoId, *, cache: str | Path | None = None, token: str |
 def pull_model(
     repo_id: str | RepoId, *, cache: str | Path | None = None, token: str | None = None
 ) -> GeoModel:
-    """The model itself. See `pull`."""
+    """Download, verify and return a model. See `pull`.
+
+    Args:
+        repo_id: Repository and revision, ``hf:owner/repo@revision``. Default revision: ``main``.
+        cache: Folder of the cache. Default: None, the cache of huggingface-hub (``HF_HOME``).
+        token: Token for private and gated repositories. Default: None, the token of ``hf auth login`` or
+            ``HF_TOKEN``.
+
+    Returns:
+        Trained model.
+    """
     return _pull_verified(repo_id, cache, token)[1]
 
 
@@ -63,16 +73,16 @@ def _pull_verified(
         model = read(folder)
         check_golden(model, folder / GOLDEN_NAME)
     except WeightsCorruptError:
-        # Or the same file would be found again.
+        # Otherwise the next call would use the same corrupt file.
         _remove_from_cache(folder)
         raise
     return folder, model
 
 
 def _fetch(repo_id: RepoId, cache: str | Path | None, token: str | None) -> Path:
-    """The four files of one commit."""
+    """Download the four files of one commit and return their folder."""
     first = _fetch_file(repo_id, CONFIG, cache, token)
-    # Whatever is pushed meanwhile, the rest is of the same commit.
+    # The commit of the first file is used for the others, in case a new commit is pushed in between.
     commit = RepoId(repo_id.repo, first.parent.name)
     for name in (WEIGHTS, GOLDEN_NAME, CARD):
         _fetch_file(commit, name, cache, token)
@@ -93,37 +103,48 @@ def _fetch_file(repo_id: RepoId, name: str, cache: str | Path | None, token: str
                 library_name="geovision",
             )
         )
-    except Exception as error:  # of the library, of its HTTP client, of the system
+    except Exception as error:  # raised by huggingface_hub, its HTTP client or the system
         raise hub_error(error, repo_id, name) from error
 
 
 def hub_error(error: Exception, repo_id: RepoId, name: str = "") -> GeovisionError:
-    """What went wrong with the Hub, in one line that says what to do."""
+    """Convert an error of the Hub into a one-line error with a remedy.
+
+    Args:
+        error: Error raised by huggingface_hub, its HTTP client or the system.
+        repo_id: Repository and revision.
+        name: Name of the file or action, for the message. Default: "".
+
+    Returns:
+        `WeightsNotAvailableError` or `DownloadError`.
+    """
     from huggingface_hub import errors
 
     log_in = "log in with `hf auth login` or set HF_TOKEN"
-    told: dict[Any, str] = {
-        errors.GatedRepoError: "access is given on request; ask for it at "
+    messages: dict[Any, str] = {
+        errors.GatedRepoError: "the repository is gated; request access at "
         f"https://huggingface.co/{repo_id.repo}, then {log_in}",
-        errors.RepositoryNotFoundError: f"no such repository, or a private one; check the name, or {log_in}",
-        errors.RevisionNotFoundError: "the repository has no such revision; leave it out for main",
-        errors.LocalEntryNotFoundError: f"{name} is not in the cache, and the Hub is not reached; pull it "
-        "where there is network, and see that HF_HUB_OFFLINE is not set",
-        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set, and this needs the network",
-        errors.EntryNotFoundError: f"holds no {name}, so it is no model that geovision published",
-        errors.HFValidationError: f"no address of a repository ({error})",
+        errors.RepositoryNotFoundError: "the repository does not exist or is private; check the name, or "
+        f"{log_in}",
+        errors.RevisionNotFoundError: "the repository has no such revision; omit the revision to use main",
+        errors.LocalEntryNotFoundError: f"{name} is not in the cache, and the Hub is not reachable; pull the "
+        "model with a network connection, and make sure that HF_HUB_OFFLINE is not set",
+        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set, but this command requires the network; unset it",
+        errors.EntryNotFoundError: f"the repository contains no {name}; expected a model that was published "
+        "by geovision",
+        errors.HFValidationError: f"invalid repository name ({error})",
     }
-    for kind, text in told.items():
-        if isinstance(error, kind):
+    for error_type, text in messages.items():
+        if isinstance(error, error_type):
             return WeightsNotAvailableError(f"{repo_id}: {text}")
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return DownloadError(f"{repo_id}: {name or 'the Hub'}: {reason}; check the network and run it again")
+    return DownloadError(f"{repo_id}: {name or 'the Hub'}: {reason}; check the network and try again")
 
 
 def _remove_from_cache(folder: Path) -> None:
-    """Take what was found wrong out of the cache: the files and what they are links to."""
+    """Remove a corrupt model from the cache: the links and the linked files."""
     for name in (CONFIG, WEIGHTS, GOLDEN_NAME):
         path = folder / name
         for each in (path.resolve(), path):
@@ -132,10 +153,17 @@ def _remove_from_cache(folder: Path) -> None:
 
 
 def copy_model(folder: Path, out: Path) -> Path:
-    """A pulled model in a folder of one's own, whole or not at all.
+    """Copy a downloaded model to another folder; an incomplete copy is never left.
+
+    Args:
+        folder: Folder of the model in the cache.
+        out: Output folder.
+
+    Returns:
+        `out`.
 
     Raises:
-        StorageError: It could not be written; what stood there is untouched.
+        StorageError: If a file cannot be written; existing files are unchanged.
     """
     names = (WEIGHTS, GOLDEN_NAME, CARD, CONFIG)
     _atomic_io.write_files(out, {name: partial(_copy, folder / name) for name in names})

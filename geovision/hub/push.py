@@ -1,4 +1,4 @@
-"""A model to the Hub: weights, configuration, a golden answer, a card, and evaluation results."""
+"""Upload of models to the Hugging Face Hub, with card, golden prediction and results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["LeaderboardEntry", "push"]
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """A data set on the Hub that a figure stands for on its leaderboard.
+    """Entry of the leaderboard of a dataset on the Hub.
 
     Args:
-        dataset: ``owner/name``.
-        task: One of those that the data set names in its ``eval.yaml``.
-        metric: Name of the figure, among those of the statement.
+        dataset: Name of the dataset, ``owner/name``.
+        task: Name of a task in the ``eval.yaml`` of the dataset.
+        metric: Name of a metric in `CardInfo.metrics`.
     """
 
     dataset: str
@@ -49,36 +49,34 @@ def push(
     """Publish a model in one commit.
 
     Args:
-        model: With its weights.
-        repo_id: ``owner/repo``, with ``@branch`` for another branch than ``main``; a repository that is
-            missing is made.
-        card_info: What the card says that the model does not know of itself.
-        message: Of the commit.
-        private: A repository that is made can be seen by its owner alone.
-        fp16: Parameters in half precision, at half the size.
-        axes: Lengths of axes that its inputs leave open, for the golden answer.
-        benchmark: The leaderboard that a figure is for.
-        token: None: that of ``hf auth login`` or ``HF_TOKEN``.
+        model: Trained model.
+        repo_id: Repository ``owner/repo``, or ``owner/repo@branch``. Default branch: ``main``. A missing
+            repository is created.
+        card_info: Information for the card that the model does not contain.
+        message: Commit message. Default: "", a message with the name of the model.
+        private: Whether a new repository is private. Default: False.
+        fp16: Whether to store parameters in half precision, at half the size. Default: False.
+        axes: Lengths of axes of variable length, by name, for the golden prediction. Default: None.
+        benchmark: Leaderboard entry of one metric. Default: None.
+        token: Access token. Default: None, the token of ``hf auth login`` or ``HF_TOKEN``.
 
     Returns:
-        The address of the commit, pinned.
+        Repository with the new commit as revision.
 
     Raises:
-        OptionError: The statement lacks what a card has to say, or an axis has no length.
-        WeightsNotAvailableError: No access.
-        DownloadError: The connection fails.
+        OptionError: If the metric of `benchmark` is unknown, or the length of an axis is missing.
+        WeightsNotAvailableError: If access is denied.
+        DownloadError: If the connection fails.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     wanted = RepoId.parse(repo_id) if isinstance(repo_id, str) else repo_id
     if benchmark and benchmark.metric not in card_info.metrics:
-        raise OptionError(
-            f"no figure is called {benchmark.metric!r}; there are {', '.join(card_info.metrics)}"
-        )
+        raise OptionError(f"unknown metric {benchmark.metric!r}; known: {', '.join(card_info.metrics)}")
     api = HfApi(token=token, library_name="geovision")
     with tempfile.TemporaryDirectory() as temporary:
         folder = write(model, Path(temporary), fp16=fp16, card=render_card(model, wanted.repo, card_info))
-        # Of the weights as they are written: half precision rounds.
+        # The golden prediction is computed with the stored weights, because half precision rounds them.
         write_golden(read(folder), folder / GOLDEN_NAME, axes=axes)
         files = [CONFIG, WEIGHTS, GOLDEN_NAME, CARD]
         if benchmark:
@@ -91,13 +89,13 @@ def push(
                 commit_message=message or f"{model.spec.name}, written by geovision",
                 revision=wanted.revision,
             )
-        except Exception as error:  # of the library, of its HTTP client, of the system
+        except Exception as error:  # raised by huggingface_hub, its HTTP client or the system
             raise hub_error(error, wanted, "the commit") from error
     return RepoId(wanted.repo, done.oid)
 
 
 def _write_benchmark_result(folder: Path, benchmark: LeaderboardEntry, card_info: CardInfo) -> str:
-    """The Hub's record of one figure; its name in the repository."""
+    """Write the leaderboard entry of one metric and return its name in the repository."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     from huggingface_hub.utils import yaml_dump
 

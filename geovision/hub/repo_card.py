@@ -1,4 +1,4 @@
-"""The card of a published model: what the Hub reads of it, and what its reader should know."""
+"""Model card of a published model: metadata for the Hub and text for the reader."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ PIPELINE_TAGS: Mapping[str, str] = {
     "mask": "image-segmentation",
     "field": "image-to-image",
 }
-"""What the Hub calls a task, by the kind of the target."""
+"""Pipeline tag of the Hub, by the kind of the target."""
 
 DEFAULT_INTENDED_USE = "Learning, research and teaching. Not for aviation, and not for warnings."
 
 
 @dataclass(frozen=True)
 class CardInfo:
-    """What a card has to say that a model does not know of itself.
+    """Information for a model card that the model does not contain.
 
     Args:
-        license: Of the weights, an SPDX identifier.
-        data: The set that it was trained on, in words.
-        data_license: Terms of these data.
-        split: How samples were kept apart, and who was asked about which.
-        metrics: Name to value and both ends of its 95 % interval.
-        dataset: Its name in the registry; empty: another.
-        intended_use, limitations: What it is for, and where it fails.
-        citation: How it is to be cited, beside the task's source and the data's.
+        license: License of the weights, an SPDX identifier.
+        data: Description of the training data.
+        data_license: License or terms of the training data.
+        split: Description of the split into training and test data.
+        metrics: Value, lower and upper bound of the 95 % interval, by name of the metric. Default: {}.
+        dataset: Registry name of the dataset; empty for a dataset outside the registry. Default: "".
+        intended_use: Intended use of the model. Default: `DEFAULT_INTENDED_USE`.
+        limitations: Known limitations of the model. Default: "".
+        citation: Citation of the model, in addition to those of the task and the data. Default: "".
     """
 
     license: str
@@ -69,30 +70,43 @@ def build_card_info(
     citation: str = "",
     report: Path | None = None,
 ) -> CardInfo:
-    """A statement from what is known: the model's record, its data set's card, a report; and from what is
-    given, which goes before.
+    """Collect the information for a model card.
+
+    Arguments take precedence over the training record of the model and the card of its dataset.
 
     Args:
-        report: Folder of an evaluation that `geovision evaluate` wrote, for its figures.
+        model: Trained model.
+        license: License of the weights, an SPDX identifier. Default: "", that of the pretrained weights.
+        data_license: License of the training data. Default: "", that of the dataset.
+        split: Description of the split. Default: "", that of the dataset.
+        limitations: Known limitations. Default: "", the cautions of the class cards.
+        intended_use: Intended use. Default: "", `DEFAULT_INTENDED_USE`.
+        citation: Citation of the model. Default: "".
+        report: Folder written by `geovision evaluate`, for the metrics. Default: None, the cross-validation
+            scores of the training record.
+
+    Returns:
+        Information for `render_card`.
 
     Raises:
-        OptionError: Something that a card has to say is neither known nor given.
-        InputError: The report cannot be read.
+        OptionError: If license, data license or split are unknown and not given.
+        InputError: If the report cannot be read.
     """
     record = model.training_record
     about = _dataset_card(model)
     known = {
         "license": license or (model.weight.license if model.weight else ""),
         "data_license": data_license or (about.license if about else ""),
-        "split": split or (f"by {about.split_group}, so that none stands on both sides" if about else ""),
+        "split": split or (f"by {about.split_group}; no group is in two splits" if about else ""),
     }
-    if lacking := [name for name, text in known.items() if not text]:
-        option = lacking[0].replace("_", "-")
-        raise OptionError(f"the card of {model.spec.name} has to say its {lacking[0]}; give --{option} TEXT")
-    told = model.weight.trained_on if model.weight else ""
-    trained_on = told or (f"{about.title}, {about.source}" if about else str(record.get("data", "")))
+    if missing := [name for name, text in known.items() if not text]:
+        option = missing[0].replace("_", "-")
+        raise OptionError(f"the card of {model.spec.name} requires {missing[0]}; pass --{option} TEXT")
+    trained_on = model.weight.trained_on if model.weight else ""
+    if not trained_on:
+        trained_on = f"{about.title}, {about.source}" if about else str(record.get("data", ""))
     return CardInfo(
-        data=trained_on or "not trained: the parameters are as initialised",
+        data=trained_on or "not trained: the parameters have their initial values",
         metrics=_metric_intervals(report) if report else _cross_validation_note(record),
         dataset=about.name if about else "",
         intended_use=intended_use or DEFAULT_INTENDED_USE,
@@ -126,7 +140,7 @@ def _metric_intervals(report: Path) -> dict[str, MetricInterval]:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: no report with intervals ({error}); geovision evaluate writes one"
+            f"{path}: not a report with intervals ({error}); create one with `geovision evaluate --out`"
         ) from error
 
 
@@ -147,11 +161,11 @@ _CARD = jinja2.Template(
 ```python
 import geovision
 
-model = geovision.create("hf:{{ repo }}@REVISION")  # a commit: then it never changes, and is used offline
+model = geovision.create("hf:{{ repo }}@REVISION")  # a commit is immutable and can be loaded offline
 model.predict("FILE")
 ```
 
-## Licences
+## Licenses
 
 | | terms |
 |---|---|
@@ -175,22 +189,22 @@ model.predict("FILE")
 | {{ name }} | {{ "%.3f" | format(value) }} | {{ "%.3f" | format(low) }} to {{ "%.3f" | format(high) }} |
 {% endfor %}
 {%- else %}
-None were measured.
+No metrics available.
 {% endif %}
 ## Intended use
 
 {{ statement.intended_use }}
 
-## Limits
+## Limitations
 
-{{ statement.limitations or "None are stated, which does not mean that there are none." }}
+{{ statement.limitations or "No limitations are documented; this does not mean that there are none." }}
 
 ## Citation
 
 {% for line in citations -%}
 - {{ line }}
 {% endfor %}
-## In full
+## Details
 
 {{ body }}
 """,
@@ -199,7 +213,16 @@ None were measured.
 
 
 def render_card(model: GeoModel, repo: str, card_info: CardInfo) -> str:
-    """The text of ``README.md``: metadata with the evaluation results, and what a reader should know."""
+    """Return the text of ``README.md`` with metadata and evaluation results.
+
+    Args:
+        model: Trained model.
+        repo: Repository, ``owner/name``.
+        card_info: Information that the model does not contain.
+
+    Returns:
+        Markdown text with a YAML header.
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
     about = _dataset_card(model)
@@ -227,7 +250,8 @@ def render_card(model: GeoModel, repo: str, card_info: CardInfo) -> str:
         card_info.citation,
         model.task.citation,
         about.citation if about else "",
-        "geovision, a model zoo for the sky, the ice edge and the rain",
+        "geovision: PyTorch models, datasets, recipes and metrics for clouds, aurora, polar lows, hail and "
+        "precipitation",
     ]
     return _CARD.render(
         metadata=f"---\n{metadata.to_yaml()}\n---",
@@ -241,7 +265,7 @@ def render_card(model: GeoModel, repo: str, card_info: CardInfo) -> str:
 
 
 def _demote_headings(card: str) -> str:
-    """A card within another: without its metadata and title, its headings one step lower."""
+    """Remove metadata and title of a card and lower its headings by one level."""
     text = card.split("\n---\n", 1)[1] if card.startswith("---\n") else card
     lines = [line for line in text.strip().splitlines() if not line.startswith("# ")]
     return "\n".join(f"#{line}" if line.startswith("## ") else line for line in lines).strip()

@@ -1,4 +1,4 @@
-"""Addresses of models on the Hub: ``hf:owner/repo@revision``."""
+"""Identifiers of models on the Hugging Face Hub: ``hf:owner/repo@revision``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class RepoId:
-    """A repository, and one of its revisions.
+    """Repository and revision of a model.
 
     Args:
-        repo: ``owner/name``.
-        revision: Commit, tag or branch.
+        repo: Repository, ``owner/name``.
+        revision: Commit, tag or branch. Default: ``"main"``.
     """
 
     repo: str
@@ -30,22 +30,28 @@ class RepoId:
 
     @classmethod
     def parse(cls, text: str) -> RepoId:
-        """An address as it is written, with or without ``hf:``.
+        """Parse ``owner/repo@revision``, with or without ``hf:``.
+
+        Args:
+            text: Identifier. Default revision: ``main``.
+
+        Returns:
+            Repository and revision.
 
         Raises:
-            OptionError: It is none.
+            OptionError: If the text has another form.
 
-        >>> Address.parse("hf:sky/clouds@v1")
-        Address(repo='sky/clouds', revision='v1')
+        >>> RepoId.parse("hf:sky/clouds@v1")
+        RepoId(repo='sky/clouds', revision='v1')
         """
         found = _REPO_ID.fullmatch(text)
         if not found or ".." in text:
-            raise OptionError(f"{text!r} is no address of a model; expected hf:owner/repo@revision")
+            raise OptionError(f"{text!r} is not a model on the Hub; expected hf:owner/repo@revision")
         return cls(found[1], found[2] or "main")
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the revision is a commit, which never changes."""
+        """Whether the revision is a commit, which is immutable."""
         return bool(_COMMIT.fullmatch(self.revision))
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Inference on inputs larger than one batch: archives of files, rasters and grids."""
+"""Inference on archives of files, rasters and grids."""
 
 from geovision.inference._predict_grid import predict_grid
 from geovision.inference._predict_raster import RasterSummary, predict_raster

@@ -1,7 +1,7 @@
-"""A model of fields over whole files: coarse NetCDF or Zarr in, fine NetCDF or Zarr out, piece by piece.
+"""Prediction of fields for every time step of gridded files.
 
-What is read, computed and written at a time is one piece of days, so that memory does not grow with the file.
-Coordinates, calendar, attributes and members stay.
+The files are NetCDF or Zarr. A few time steps are read, predicted and written at a time, so memory does not
+grow with the file. Coordinates, calendar, attributes and ensemble members of the input are kept.
 """
 
 from __future__ import annotations
@@ -41,25 +41,26 @@ if TYPE_CHECKING:
 __all__ = ["GridSummary", "predict_grid"]
 
 _CHUNK_BYTES = 16 * 2**20
-"""Bytes of the input and of the answer, together, of the pieces of days that are worked on at a time."""
+"""Total size of the inputs and predictions of all chunks that are processed at the same time, in bytes."""
 
 _MAX_BATCH_CELLS = 2**18
-"""Of the fields of a forward pass of a network: one global field of half a degree."""
+"""Maximum number of cells in a forward pass of a network: one global field of half a degree."""
 
 _MAX_PARALLEL_CHUNKS = 4
-"""Pieces at a time: more would be too small to be worth it."""
+"""Maximum number of chunks that are processed in parallel; more would make each chunk too small."""
 
 
 @dataclass(frozen=True)
 class GridSummary:
-    """What was done.
+    """Result of `predict_grid`.
 
     Attributes:
-        out: The file.
-        fields: That were answered: days, times members of the file.
-        variables: That were written.
-        alignment: What fell out where several channels were brought together by date, and how much of the
-            model's grid the first file covers; empty where there is nothing to say.
+        out: Path of the written file.
+        fields: Number of predicted fields: time steps multiplied by the ensemble members of the input.
+        variables: Names of the written variables.
+        alignment: Time steps that were dropped when several channels were aligned by date, and the fraction
+            of the model's grid that the first file covers. Empty if nothing was dropped and the grid is
+            covered.
     """
 
     out: Path
@@ -83,40 +84,50 @@ def predict_grid(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GridSummary:
-    """Answer for every day of a file, and write the answers as one file.
+    """Predict every time step of a file and write the result.
+
+    The file contains the predicted quantity. Heads with more outputs, such as quantiles or probabilities, add
+    one variable for each output.
+
+    If the model is bound to a grid, all inputs are regridded to it: by area means if a file is finer,
+    otherwise bilinearly. If not, all channels are regridded to the grid of the first channel.
 
     Args:
-        model: Of fields.
-        files: By channel of the model, such as ``"precipitation"``, or by its usual name in files, such as
-            ``"pr"``: a file, store, folder or pattern. A model that is bound to a grid has all brought to it,
-            as means over areas where a file is finer, else bilinearly; elsewhere the others are brought to
-            that of the first channel. What is the same on all days, such as ``"orog"``, needs no times.
-        out: ``.nc`` or ``.zarr``; what stands there is replaced once the new file is whole.
-        units: By channel, where a file does not say its units.
-        select: By channel, values of further axes, such as a level.
-        variables: By channel, its name in a file that has several that it may be.
-        poles: By channel, (latitude, longitude) of the north pole of a rotated grid that does not say so.
-        out_units: Of the answer; the target's own where empty.
-        members: Above 0: so many answers along a new axis ``member``: draws of a head with a distribution, or
-            answers with the model's dropout left on.
-        seed: Of the members.
-        batch_size: Fields a forward pass; None: for a network up to 32, fewer of large fields; more for
-            statistics, which cost little.
-        progress: Is told (fields done, in all) after each piece.
+        model: Model of fields.
+        files: File, store, folder or pattern of each channel. Keys are channel names of the model, such as
+            ``"precipitation"``, or common names in files, such as ``"pr"``. A static channel, such as
+            ``"orog"``, needs no time axis.
+        out: Path of the result, ending in ``.nc`` or ``.zarr``. An existing file is replaced after the new
+            one is complete.
+        units: Units by channel, for files without units. Default: the units in the files.
+        select: Coordinate values by dimension, such as a level, for each channel. Default: no selection.
+        variables: Variable name in the file, by channel, for files with several candidates.
+        poles: (latitude, longitude) of the rotated north pole in degrees, by channel, for rotated grids
+            without this metadata.
+        out_units: Units of the predictions. Default: the unit of the target.
+        members: Number of ensemble members along a new dimension ``member``. They are samples of the head's
+            distribution, or predictions with dropout enabled. Default: 0, one prediction without this
+            dimension.
+        seed: Random seed of the members. Default: 0.
+        batch_size: Number of fields in a forward pass. Default: at most 32 for networks, fewer for large
+            fields; 128 for closed-form models.
+        progress: Function that is called after each chunk with the number of predicted fields and the number
+            of all fields.
 
     Returns:
-        What was written: the quantity itself, and for heads that tell more, quantiles or probabilities as
-        variables of their own.
+        Path of the file, number of fields and names of the variables.
 
     Raises:
-        OptionError: A model of something else; an answer in the place of a file that is read; members of a
-            file that has members, or of a model that has none.
-        InputError: A channel that is missing or not known, or a grid that the model does not take.
-        UnreadableFileError: A file that is missing or no grid.
-        StorageError: The answer could not be written; what stood there is untouched.
+        OptionError: If the model does not predict fields, or if `out` is one of the input files. Also if
+            `members` is used and the file already has members, or the model cannot generate them.
+        InputError: If a channel is missing or unknown, or if the model does not accept the grid.
+        UnreadableFileError: If a file is missing or contains no grid.
+        StorageError: If the result cannot be written; an existing file is kept unchanged.
     """
     if not isinstance(model.target, FieldTarget):
-        raise OptionError(f"{model.spec.name} answers with a {model.target.kind}, not with a field")
+        raise OptionError(
+            f"{model.spec.name} predicts a {model.target.kind}, not a field; use a model of fields"
+        )
     was_training = model.training
     model.eval()
     try:
@@ -124,19 +135,19 @@ def predict_grid(
         _check_output_path(sources, Path(out))
         given, alignment = _stack_channels(model, sources)
         if members and "member" in given.dims:
-            raise OptionError("the file has members already; members= would make members of members")
-        asking = _GridPredictor(model, given, members, seed, batch_size, progress)
-        with asking.reference_period(), _limit_parallel_chunks(asking.max_parallel_chunks()):
-            written = asking.predict()
+            raise OptionError("the file already has ensemble members; leave out members=")
+        predictor = _GridPredictor(model, given, members, seed, batch_size, progress)
+        with predictor.reference_period(), _limit_parallel_chunks(predictor.max_parallel_chunks()):
+            written = predictor.predict()
             write_grids(written, out, units=out_units, title=f"{model.target.name} by {model.spec.name}")
     finally:
         model.train(was_training)
-    return GridSummary(Path(out), asking.num_fields, tuple(str(each.name) for each in written), alignment)
+    return GridSummary(Path(out), predictor.num_fields, tuple(str(each.name) for each in written), alignment)
 
 
 @contextlib.contextmanager
 def _limit_parallel_chunks(count: int) -> Iterator[None]:
-    """So many pieces at a time, each with its share of the threads that torch has."""
+    """Limit the number of parallel chunks and share torch's threads among them."""
     try:
         import dask
     except ImportError:
@@ -152,7 +163,7 @@ def _limit_parallel_chunks(count: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-# --- what goes in ---------------------------------------------------------------------------------
+# --- inputs ---------------------------------------------------------------------------------------
 
 
 def _open_sources(
@@ -163,7 +174,7 @@ def _open_sources(
     variables: Mapping[str, str],
     poles: Mapping[str, tuple[float, float]],
 ) -> dict[str, GridSource]:
-    """By channel, in the model's order."""
+    """Return the source of each channel, in the model's order."""
     names = [channel.name for channel in model.inputs[0].channels]
     files, units, select, variables, poles = (
         _resolve_channel_names(each, names, model) for each in (files, units, select, variables, poles)
@@ -172,7 +183,7 @@ def _open_sources(
         raise InputError(f"{model.spec.name} needs {', '.join(missing)}; give each as NAME=FILE")
     return {
         name: GridSource(
-            # A level is part of a channel's name, and not of the quantity's.
+            # The name of a channel may end in a level; the name of its quantity does not.
             name,
             str(files[name]),
             name if name in VARIABLES else name.rpartition("_")[0],
@@ -188,39 +199,47 @@ def _open_sources(
 def _check_output_path(sources: Mapping[str, GridSource], out: Path) -> None:
     for source in sources.values():
         if out.resolve() in (each.resolve() for each in expand_paths(source.file)):
-            raise OptionError(f"{out}: this file is read, and would be lost; name another for the answer")
+            raise OptionError(f"{out}: is an input file and would be overwritten; choose another output path")
 
 
 def _stack_channels(model: GeoModel, sources: Mapping[str, GridSource]) -> tuple[xr.DataArray, str]:
-    """All channels ``(time, [member,] channel, lat, lon)``, and what there is to say of how they fit."""
+    """Return all channels in one array, and a note on their alignment.
+
+    The dimensions are (time, [member,] channel, lat, lon).
+    """
     import xarray as xr
 
     fields = {name: open_source("", source) for name, source in sources.items()}
-    told = []
+    notes = []
     if len(fields) > 1:
         aligned = align(fields)
         fields = dict(aligned.fields)
-        told.append(str(aligned))
+        notes.append(str(aligned))
     first = next(iter(fields.values()))
     file = next(iter(sources.values())).file
     grid = _grid_dataset(model.config.grids.given) if model.config.grids else first
     if grid["lat"].ndim != 1:
         raise InputError(
-            f"{file}: a rotated grid, and {model.spec.name} is bound to no other; "
+            f"{file}: has a rotated grid, but {model.spec.name} has no grid to regrid it to; "
             "regrid the file, or train the model with grids"
         )
-    # In pieces like the others, so that a static one is repeated day by day and not all at once.
+    # A static channel in chunks is repeated chunk by chunk and not for all time steps at once.
     parts = [field.chunk() if first.chunks and not field.chunks else field for field in fields.values()]
     moved = [regrid_auto(field, grid) for field in parts]
     if model.config.grids and (covered := _coverage(first, grid)) < 1:
-        told.append(f"{file} covers {covered:.0%} of the grid of {model.spec.name}; beyond, nothing is known")
+        notes.append(
+            f"{file} covers {covered:.0%} of the grid of {model.spec.name}; inputs of other cells are missing"
+        )
     stacked = xr.concat(xr.broadcast(*moved), dim="channel", coords="minimal", compat="override")
     leading = [axis for axis in ("time", "member") if axis in stacked.dims]
-    return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), "; ".join(told)
+    return stacked.transpose(*leading, "channel", "lat", "lon").assign_attrs(first.attrs), "; ".join(notes)
 
 
 def _coverage(field: xr.DataArray, grid: Any) -> float:
-    """The part of the cells of a grid that lie on another, whatever is missing there."""
+    """Return the fraction of the cells of `grid` that `field` covers.
+
+    Missing values of the field count as covered.
+    """
     day = field.isel(dict.fromkeys(field.dims[:-2], 0), drop=True)
     return float(regrid_auto(day.copy(data=np.ones(day.shape, np.float32)), grid).notnull().mean())
 
@@ -228,12 +247,12 @@ def _coverage(field: xr.DataArray, grid: Any) -> float:
 def _resolve_channel_names(
     values_by_name: Mapping[str, Any], names: Sequence[str], model: GeoModel
 ) -> dict[str, Any]:
-    """The same by the model's own names of its channels."""
+    """Return the same values with the model's channel names as keys."""
     found = {}
     for key, value in values_by_name.items():
         name = next((v.name for v in VARIABLES.values() if key in v.names), key)
         if name not in names:
-            raise InputError(f"{model.spec.name} takes no {key!r}; it takes {', '.join(names)}")
+            raise InputError(f"{model.spec.name} has no channel {key!r}; its channels are {', '.join(names)}")
         found[name] = value
     return found
 
@@ -244,11 +263,11 @@ def _grid_dataset(grid: Grid) -> Any:
     return xr.Dataset(coords={"lat": np.array(grid.lat), "lon": np.array(grid.lon)})
 
 
-# --- what comes out -------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 
 class _GridPredictor:
-    """One model and one stack of fields."""
+    """Predictions of one model for one stack of fields."""
 
     def __init__(
         self,
@@ -274,21 +293,24 @@ class _GridPredictor:
         self.num_done = 0
 
     def _default_batch_size(self) -> int:
-        """Fields a forward pass; maps of more cells than this fall out of the caches, at half the speed."""
+        """Return the number of fields in a forward pass.
+
+        Larger batches of a network do not fit into the processor caches and run at half the speed.
+        """
         if self.model.spec.fit != "gradient":
             return 128
         cells = int(max(np.prod(self.fields.shape[-2:]), np.prod(self.grid.size)))
         return max(1, min(32, _MAX_BATCH_CELLS // cells))
 
     def predict(self) -> list[xr.DataArray]:
-        """Every variable, lazily where the fields are many."""
+        """Return every output variable, as lazy arrays if there are many fields."""
         stacked = self._predict_stacked()
         return [
             self._with_attributes(stacked.isel(layer=n), name) for n, name in enumerate(self.output_names)
         ]
 
     def _predict_stacked(self) -> xr.DataArray:
-        """``(layer, time, [member,] lat, lon)``."""
+        """Return all outputs as one array (layer, time, [member,] lat, lon)."""
         import xarray as xr
 
         leading = [str(axis) for axis in self.fields.dims[:-3]]
@@ -306,8 +328,11 @@ class _GridPredictor:
         )
 
     def max_parallel_chunks(self) -> int:
-        """Pieces at a time. Statistics cost so little that reading and writing would keep a core waiting; a
-        network has use for all cores, and one whose dropout is left on is in one state at a time."""
+        """Return the number of chunks that may be processed in parallel.
+
+        Closed-form models are so fast that they would wait for reading and writing. A network uses all cores
+        by itself, and ensemble members need one consistent dropout state.
+        """
         if self.model.spec.fit == "gradient" or self.members:
             return 1
         return min(torch.get_num_threads(), _MAX_PARALLEL_CHUNKS)
@@ -337,7 +362,10 @@ class _GridPredictor:
         return da.concatenate(pieces, axis=1)
 
     def _predict_chunk(self, values: NDArray[np.floating], begin: int = 0) -> NDArray[np.float32]:
-        """``(layer, time, [member,] y, x)`` of a piece ``(time, [member,] channel, y, x)``."""
+        """Predict a chunk (time, [member,] channel, y, x).
+
+        The result has the dimensions (layer, time, [member,] y, x).
+        """
         lead, flat = values.shape[:-3], values.reshape(-1, *values.shape[-3:])
         parts = [
             self._predict_batch(np.asarray(flat[n : n + self.batch_size], np.float32), begin + n)
@@ -350,14 +378,16 @@ class _GridPredictor:
 
     @torch.no_grad()
     def _predict_batch(self, values: NDArray[np.float32], begin: int) -> dict[str, NDArray[np.float32]]:
-        """By name, ``(field, [member,] y, x)``, NaN where nothing is known."""
+        """Return the outputs (field, [member,] y, x) by name.
+
+        Cells without a prediction are NaN.
+        """
         model = self.model
         name = model.inputs[0].name
         device = next((each.device for each in model.parameters()), torch.device("cpu"))
         fields = torch.from_numpy(np.ascontiguousarray(values)).to(device)
         fields = fields.reshape(-1, *fields.shape[-3:])
-        there = torch.isfinite(fields)
-        inputs, valid = {name: fields.nan_to_num(0.0)}, {name: there}
+        inputs, valid = {name: fields.nan_to_num(0.0)}, {name: torch.isfinite(fields)}
         output = model(inputs, valid=valid)
         head: Any = model.head
         if self.members:
@@ -374,7 +404,7 @@ class _GridPredictor:
         return {key: _to_numpy(each, output.valid, members=bool(self.members)) for key, each in found.items()}
 
     def _with_attributes(self, field: xr.DataArray, name: str) -> xr.DataArray:
-        """With the attributes of the file, and its own name and unit."""
+        """Return a field with its name, unit and the input's attributes."""
         target = self.model.target
         assert isinstance(target, FieldTarget)
         keep = (*GLOBAL_ATTRIBUTES, "cell_methods")
@@ -386,21 +416,21 @@ class _GridPredictor:
 
     @contextlib.contextmanager
     def reference_period(self) -> Iterator[None]:
-        """Let a model whose answers depend on the whole period know that it is that of the file."""
+        """Fit a period-dependent model to the period of the file."""
         network = self.model.network
         if not isinstance(network, HasReferencePeriod) or "whole_period" not in self.model.spec.capabilities:
             yield
             return
         name = self.model.inputs[0].name
 
-        def ask(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        def normalized_fields(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
             chosen = self.fields.isel(time=list(days)).values.astype(np.float32)
             fields = torch.from_numpy(chosen.reshape(-1, *chosen.shape[-3:]))
             for field in fields.split(1):
-                there = {name: torch.isfinite(field)}
-                yield self.model.normalize({name: field.nan_to_num(0.0)}, there), there
+                valid = {name: torch.isfinite(field)}
+                yield self.model.normalize({name: field.nan_to_num(0.0)}, valid), valid
 
-        with network.period(ask, self.fields.sizes["time"]):
+        with network.period(normalized_fields, self.fields.sizes["time"]):
             yield
 
 

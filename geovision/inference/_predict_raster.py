@@ -1,4 +1,4 @@
-"""Any model over a map of any size: answers of its windows, merged to one map on disk."""
+"""Prediction of rasters of any size with overlapping windows."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ __all__ = ["RasterSummary", "predict_raster"]
 
 @dataclass(frozen=True)
 class RasterSummary:
-    """What a run over a map left.
+    """Result of `predict_raster`.
 
     Attributes:
-        files: By what they are: ``"answer"``, ``"count"``.
-        layers: Names of the bands of the answer.
-        grid: Of both; as fine as the model answers.
-        windows, skipped: How many there are, and how many have too little data.
+        files: Paths of the written files, with the keys ``"answer"`` (predictions) and ``"count"``.
+        layers: Names of the bands of the predictions.
+        grid: Grid of both files, at the resolution of the predictions.
+        windows: Number of windows.
+        skipped: Number of windows that were skipped because too few of their cells are valid.
     """
 
     files: Mapping[str, Path]
@@ -51,58 +52,72 @@ def predict_raster(
     min_valid: float = 0.25,
     batch_size: int = 16,
     precision: str = "auto",
-    workers: executor.ExecutorConfig | None = None,
+    executor_config: executor.ExecutorConfig | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> RasterSummary:
-    """Ask a model about every window of a map, and write what it says of each place.
+    """Predict all windows of a raster and write the merged map.
 
-    ``OUT_answer.tif`` and ``OUT_count.tif``, both cloud-optimised GeoTIFF: the mean of all windows over a
-    cell, weighted by how near to their middle it lies, and how many they are. A band is the probability of
-    a class or of a mask, or a field in its unit; NaN where nothing is said. Memory does not grow with the
-    map; the answers of masks and fields lie on the disk of `out` until they are merged.
+    The function writes two cloud-optimized GeoTIFF files. ``OUT_answer.tif`` contains the predictions: in
+    each cell, the mean of all windows that cover it, with larger weights near the middle of a window.
+    ``OUT_count.tif`` contains the number of these windows. A band of the predictions is the probability of a
+    class or a mask, or a field in its unit; cells without a prediction are NaN.
+
+    Memory does not grow with the raster. Predictions of masks and fields are kept on the disk of `out` until
+    they are merged.
 
     Args:
-        model: Of classes, masks or fields; of several inputs too, and of sequences.
-        source: Of its inputs, all on one grid: `geovision.inference.ArraySource`, or any reader of parts.
-        out: Folder and first part of the names of the results.
-        size: (height, width) of a window, cells; None: as the model's first input says.
-        overlap: Fraction of a window's side that its neighbour covers too, at least.
-        min_valid: Minimum fraction of a window with a valid input; other windows are skipped.
-        batch_size: Windows a forward pass.
-        precision: As for `GeoModel.predict`.
-        workers: Who asks the model, local processes or a Dask cluster; None: this process.
-        progress: Is told what is under way (``"asking"``, ``"merging"``), how much is done and there is.
+        model: Model of classes, masks or fields, with one or several inputs; sequences are supported.
+        source: Source of the inputs, all on one grid: `geovision.inference.ArraySource` or another
+            `PatchSource`.
+        out: Folder and file name prefix of the results.
+        size: (height, width) of a window, in cells. Default: the size of the model's first input.
+        overlap: Minimum overlap of two neighboring windows, as a fraction of the side of a window.
+            Default: 0.5.
+        min_valid: Minimum fraction of a window with a valid input; other windows are skipped. Default: 0.25.
+        batch_size: Number of windows in a forward pass. Default: 16.
+        precision: Precision, as for `GeoModel.predict`. Default: ``"auto"``.
+        executor_config: Local processes or Dask cluster that predict. Default: this process.
+        progress: Function that is called with the stage (``"asking"`` while predicting, ``"merging"``), the
+            number of finished steps and the number of all steps.
+
+    Returns:
+        Paths, layers and grid of the results, and the number of windows.
 
     Raises:
-        OptionError: A model that is bound to one grid, or a window without a size.
-        InputError: No window has enough data.
-        StorageError: The results could not be written; what stood there is untouched.
+        OptionError: If the model is bound to one grid, or if the size of a window is not defined.
+        InputError: If no window has enough valid data.
+        StorageError: If the results cannot be written; existing files are kept unchanged.
     """
     windows = WindowGrid(source.grid.shape, _window_size(model, size), overlap)
-    told = progress or (lambda what, done, whole: None)
+    report = progress or (lambda stage, done, total: None)
     out, layers = Path(out).absolute(), output_names(model.target)
     with temporary_sibling_dir(out.parent) as scratch:
         job = WindowTask(
-            source, windows, make_predict_fn(model, precision, workers, scratch), batch_size, min_valid
+            source,
+            windows,
+            make_predict_fn(model, precision, executor_config, scratch),
+            batch_size,
+            min_valid,
         )
-        answers = sliding_window_predict(
+        predictions = sliding_window_predict(
             job,
             scratch,
-            workers or executor.ExecutorConfig(),
-            lambda done, whole: told("asking", done, whole),
+            executor_config or executor.ExecutorConfig(),
+            lambda done, total: report("asking", done, total),
         )
-        if not answers.selected.any():
+        if not predictions.selected.any():
             raise InputError(
                 f"no window of {windows.size[0]} x {windows.size[1]} cells has data in {min_valid:.0%} of "
-                f"it, on a map of {source.grid.shape[0]} x {source.grid.shape[1]}"
+                f"its cells, on a map of {source.grid.shape[0]} x {source.grid.shape[1]}; "
+                "lower min_valid= or check the source"
             )
         maps = merge(
-            answers,
+            predictions,
             source,
             layers,
             _provenance(model, windows, min_valid),
             scratch,
-            lambda done, whole: told("merging", done, whole),
+            lambda done, total: report("merging", done, total),
         )
         files = {kind: out.with_name(f"{out.name}_{kind}.tif") for kind in ("answer", "count")}
         _atomic_io.write_files(
@@ -112,25 +127,30 @@ def predict_raster(
                 files["count"].name: lambda path: maps.count.write_cog(path, overviews="nearest"),
             },
         )
-    return RasterSummary(files, layers, maps.grid, answers.selected.size, int((~answers.selected).sum()))
+    num_skipped = int((~predictions.selected).sum())
+    return RasterSummary(files, layers, maps.grid, predictions.selected.size, num_skipped)
 
 
 def _window_size(model: GeoModel, size: tuple[int, int] | None) -> tuple[int, int]:
     if "grid_bound" in model.spec.capabilities or model.config.grids:
-        raise OptionError(f"{model.spec.name} answers on the grid that it was fitted for, and has no windows")
+        raise OptionError(
+            f"{model.spec.name} predicts only on the grid that it was fitted for, not on windows; "
+            "use a model without a fixed grid"
+        )
     own = model.inputs[0].size
     if size and own and size != own and "any_size" not in model.spec.capabilities:
         raise OptionError(
-            f"{model.spec.name} takes windows of {own[0]} x {own[1]} cells alone; leave out size="
+            f"{model.spec.name} requires windows of {own[0]} x {own[1]} cells, not {size[0]} x {size[1]}; "
+            "leave out size="
         )
     found = size or own
     if found is None:
-        raise OptionError(f"{model.spec.name} takes fields of any size; say that of a window with size=")
+        raise OptionError(f"{model.spec.name} accepts any size; set the size of a window with size=")
     return found
 
 
 def _provenance(model: GeoModel, windows: WindowGrid, min_valid: float) -> dict[str, Any]:
-    """What made the result, so that it can be made again."""
+    """Return the settings that are needed to reproduce the result."""
     return {
         "model": model.spec.name,
         "weights": weights_digest(model),

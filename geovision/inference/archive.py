@@ -1,4 +1,4 @@
-"""Predict an archive of files of any size and write a table of the predictions.
+"""Prediction of file archives of any size to a table.
 
 A `RowProducer` turns files into rows. The engine distributes shards of files over processes, writes the rows
 and continues interrupted runs.
@@ -42,15 +42,15 @@ _MAX_TEST_FILES = 20
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What every worker does with a shard.
+    """Settings for the prediction of a shard by a worker.
 
     Args:
-        folder: Of the table, with the model in it; on a disk that all workers share.
+        folder: Folder of the table, which contains the model; on a disk that all workers share.
         manifest_digest: Digest of the manifest; workers reload the model if it changes.
         producer: Object that turns files into rows.
-        batch_size: Frames a forward pass.
-        precision: ``"float32"`` or ``"bfloat16"``.
-        threads: Of PyTorch, in each worker.
+        batch_size: Number of frames in a forward pass.
+        precision: Precision, ``"float32"`` or ``"bfloat16"``.
+        threads: Number of PyTorch threads in each worker.
     """
 
     folder: str
@@ -63,14 +63,15 @@ class ShardTask:
 
 @dataclass
 class ArchiveProgress:
-    """How far an archive is.
+    """Progress of an archive run.
 
     Attributes:
-        total_files: To be done, in this run and before; frames are not known before they are read.
-        files: Done, in this run and before.
-        new_files, new_frames: Done in this run.
-        seconds: Since this run began.
-        failed_shards: Shards that were given up.
+        total_files: Number of files in the archive. The number of frames is not known before reading.
+        files: Number of finished files, in this run and earlier ones.
+        new_files: Number of files finished in this run.
+        new_frames: Number of frames predicted in this run.
+        seconds: Duration of this run so far, in s.
+        failed_shards: Number of shards that failed in this run.
     """
 
     total_files: int = 0
@@ -82,12 +83,15 @@ class ArchiveProgress:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames a second in this run."""
+        """Number of frames per second in this run."""
         return self.new_frames / self.seconds if self.seconds else 0.0
 
     @property
     def remaining_seconds(self) -> float | None:
-        """By the files a second of this run; None before its first shard."""
+        """Estimated remaining time in s; None before the first shard.
+
+        It is computed from the number of files per second in this run.
+        """
         if not self.new_files:
             return None
         return (self.total_files - self.files) * self.seconds / self.new_files
@@ -95,15 +99,16 @@ class ArchiveProgress:
 
 @dataclass(frozen=True)
 class ArchiveSummary:
-    """What an archive run left.
+    """Result of an archive run.
 
     Attributes:
-        folder: Of the table.
-        frames: Rows in it, of this run and those before.
-        new_frames: Rows that this run wrote.
-        unreadable_files: Path to reason of each file, or frame, that could not be read.
-        failed_shards: Shard to reason of each that was given up; another run tries them again.
-        seconds, frames_per_second: Of this run; frames a second.
+        folder: Folder of the table.
+        frames: Number of rows in the table, of this run and earlier ones.
+        new_frames: Number of rows that this run wrote.
+        unreadable_files: Reason by path, for each file with an unreadable frame.
+        failed_shards: Reason by key, for each shard that failed; the next run tries them again.
+        seconds: Duration of this run, in s.
+        frames_per_second: Number of frames per second in this run.
     """
 
     folder: Path
@@ -116,12 +121,12 @@ class ArchiveSummary:
 
 
 class RowProducer(Protocol):
-    """Turn files into rows of a table. Instances are pickled and sent to the workers.
+    """Converter of files to rows of a table.
 
-    Every row has the keys ``path``, ``frame`` (position in the file), ``station`` and ``time`` (UTC or None).
-    The keys ``label``, ``confidence``, ``p_CLASS`` and ``outlier_score`` contain the prediction. The key
-    ``error`` contains the reason why a file could not be read. Further keys are those of `columns`
-    and `flags`.
+    Instances are pickled and sent to the workers. Every row has the keys ``path``, ``frame`` (position in the
+    file), ``station`` and ``time`` (UTC or None). The keys ``label``, ``confidence``, ``p_CLASS`` and
+    ``outlier_score`` contain the prediction. The key ``error`` contains the reason why a file could not be
+    read. Further keys are those of `columns` and `flags`.
     """
 
     @property
@@ -131,7 +136,7 @@ class RowProducer(Protocol):
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Names of the boolean columns that are true where a row is not reliable."""
+        """Names of the boolean columns that mark unreliable rows."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
@@ -139,7 +144,9 @@ class RowProducer(Protocol):
         ...
 
     def check_files(self, paths: Sequence[str]) -> None:
-        """Read sample files, before work begins and bad settings turn all rows into errors.
+        """Read sample files before the run.
+
+        Wrong settings are reported here once, instead of as an error in every row.
 
         Args:
             paths: Files spread evenly over the archive.
@@ -158,7 +165,7 @@ class RowProducer(Protocol):
             model: Classifier that predicts.
             paths: Local paths, or addresses that fsspec supports.
             batch_size: Number of samples in a forward pass.
-            precision: As for `GeoModel.predict`, ``"auto"`` excluded.
+            precision: Precision, as for `GeoModel.predict`, but not ``"auto"``.
         """
         ...
 
@@ -180,8 +187,8 @@ def run_archive(
     Files that are in the table are skipped: the same call continues an interrupted run and adds new files.
     Memory does not grow with the archive.
 
-    A script that uses more than its own process has to begin with ``if __name__ == "__main__":``, as
-    always where Python starts processes.
+    A script that uses worker processes needs the guard ``if __name__ == "__main__":``, as always with
+    Python's multiprocessing.
 
     Args:
         model: Classifier.
@@ -193,15 +200,20 @@ def run_archive(
         shard_size: Number of files that are predicted, written and marked as finished together: the work
             that an interruption can cost. Default: 128.
         batch_size: Number of samples in a forward pass. Default: 16.
-        precision: As for `GeoModel.predict`; ``"auto"`` in an existing table is the precision of the table.
+        precision: Precision, as for `GeoModel.predict`. Default: ``"auto"``, which selects the precision of
+            an existing table.
         progress: Function that is called after each shard.
 
+    Returns:
+        Number of rows, unreadable files, failed shards and duration.
+
     Raises:
-        OptionError: The table has another model or producer; the model is no classifier; no scheduler.
-        InputError: `source` has no files, or the producer does not fit them.
-        StorageError: The table cannot be written, or is being written by another process; finished shards
-            are kept.
-        MissingExtraError: A library of the extra [scale] is not installed.
+        OptionError: If the table has another model or producer, if the model is not a classifier, or if the
+            scheduler cannot be reached.
+        InputError: If `source` has no files, or if the producer does not fit them.
+        StorageError: If the table cannot be written, or if another process is writing it; finished shards are
+            kept.
+        MissingExtraError: If a library of the extra [scale] is not installed.
     """
     _validate(model, out, precision, shard_size, batch_size)
     executor_config = executor_config or executor.ExecutorConfig(executor.num_cpus())
@@ -209,7 +221,9 @@ def run_archive(
     table = ArchiveTable(folder)
     with _atomic_io.file_lock(folder / "_lock") as free:
         if not free:
-            raise StorageError(f"{folder}: another `geovision archive` writes here; wait for it")
+            raise StorageError(
+                f"{folder}: another `geovision archive` writes to this folder; wait until it ends"
+            )
         manifest = _build_manifest(model, producer, _resolve_precision(model, precision, table))
         table.check_manifest(manifest)
         files = (file for file in list_archive_files(source) if not _is_inside(file, folder))
@@ -240,10 +254,10 @@ def _run_shards(
 ) -> ArchiveSummary:
     state, failed = ArchiveProgress(total_files=plan.num_files()), {}
     state.files = state.total_files - plan.num_pending_files()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     progress(state)
     for done in executor.run(partial(_predict_shard, task), plan.shards(shard_size), executor_config):
-        state.seconds = time.perf_counter() - begun
+        state.seconds = time.perf_counter() - start
         if done.error:
             failed[done.item.key] = f"{_format_shard(done.item)}: {done.error}"
             state.failed_shards += 1
@@ -268,13 +282,13 @@ def _format_shard(shard: Shard) -> str:
 
 
 def _save_model(model: GeoModel, folder: Path) -> None:
-    """Have the model in the table's folder, and no other one that was left there."""
+    """Save the model, unless the folder contains it already."""
     try:
         kept = read(folder)
         if (weights_digest(kept), kept.inputs) == (weights_digest(model), model.inputs):
             return
     except WeightsError:
-        pass  # missing, or half written
+        pass  # missing or incomplete
     model.save(folder)
 
 
@@ -294,11 +308,13 @@ def _predict_shard(task: ShardTask, shard: Shard) -> int:
 
 @lru_cache(maxsize=1)
 def _load_model(folder: str, manifest_digest: str) -> GeoModel:
-    """The model of a table, loaded once in each worker; by the digest another one that was there
-    before is not taken for it."""
+    """Load the model of a table, once in each worker.
+
+    The digest is part of the cache key, so a worker does not reuse an earlier model of the same folder.
+    """
     if not Path(folder).is_dir():
         raise StorageError(
-            f"{folder}: not seen by the worker on {platform.node()}; "
+            f"{folder}: not found by the worker on {platform.node()}; "
             "choose a folder on a disk that all workers share"
         )
     return read(Path(folder) / MODEL)
@@ -306,7 +322,10 @@ def _load_model(folder: str, manifest_digest: str) -> GeoModel:
 
 @contextmanager
 def _preserve_num_threads() -> Iterator[None]:
-    """Where the work is done in this process, its threads are afterwards as many as before."""
+    """Restore the number of threads on exit.
+
+    Shards that are predicted in this process change it.
+    """
     before = torch.get_num_threads()
     try:
         yield
@@ -325,30 +344,33 @@ def _validate(model: GeoModel, out: str | Path, precision: str, shard_size: int,
         )
     if "://" in str(out):
         raise OptionError(
-            f"{out}: a table is written to a folder of a file system; mount it, or copy it later"
+            f"{out}: is a remote address; expected a folder. Mount the file system, or copy the table later"
         )
     if precision not in PRECISIONS:
-        raise OptionError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
+        raise OptionError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if min(shard_size, batch_size) < 1:
         raise OptionError(
-            f"shard_size is {shard_size} and batch_size is {batch_size}; both have to be 1 or more"
+            f"shard_size is {shard_size} and batch_size is {batch_size}; both must be at least 1"
         )
 
 
 def _is_inside(file: ArchiveFile, folder: Path) -> bool:
-    """Whether a file is of the table itself, which may lie in the archive."""
+    """Return whether a file is part of the table.
+
+    The folder of the table may be inside the archive.
+    """
     return file.path.startswith(f"{folder}/")
 
 
 def _resolve_precision(model: GeoModel, precision: str, table: ArchiveTable) -> str:
-    """What "auto" comes to: decided once, for workers may have processors of several kinds."""
+    """Resolve "auto" once, since workers may have different processors."""
     if precision == "auto" and table.exists():
         return table.read_manifest().get("precision", "float32")
     return str(optimize_model(model, precision).dtype).removeprefix("torch.")
 
 
 def _build_manifest(model: GeoModel, producer: RowProducer, precision: str) -> dict[str, Any]:
-    """What one table has in common: refused where it is another."""
+    """Return the settings that all rows of a table share."""
     return {
         "model": model.spec.name,
         "weights": weights_digest(model),

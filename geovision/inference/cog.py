@@ -1,4 +1,4 @@
-"""Maps on disk: written block by block, copied to cloud-optimised GeoTIFF, read back and compared."""
+"""Rasters written block by block, copied to cloud-optimized GeoTIFF and verified."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ from geovision.readers.sar import MapGrid, rasterio_module
 
 __all__ = ["RasterWriter", "limited_gdal_cache", "storage_errors"]
 
-_GDAL_CACHE_MB = 128  # MB of rasters that GDAL keeps; left to itself it takes a share of the machine
+_GDAL_CACHE_MB = 128  # raster cache of GDAL in MB; its default is a fraction of the machine's memory
 
 Block = tuple[int, int, tuple[int, int]]
-"""First row, first column and shape."""
+"""First row, first column and shape of a block."""
 
 
 @contextmanager
 def limited_gdal_cache() -> Iterator[None]:
-    """GDAL with a cache of a fixed size, whatever the machine has."""
+    """Limit the raster cache of GDAL to a fixed size.
+
+    The default of GDAL depends on the memory of the machine.
+    """
     with rasterio_module().Env(GDAL_CACHEMAX=_GDAL_CACHE_MB):
         yield
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what GDAL says of a full disk into the error for it.
+    """Convert write errors of GDAL, such as a full disk, to `StorageError`.
+
+    Args:
+        path: Path of the file, for the message.
 
     Raises:
-        StorageError: `path` could not be written.
+        StorageError: If GDAL cannot write `path`.
     """
     try:
         with _find_os_error():
@@ -47,25 +53,29 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _find_os_error() -> Iterator[None]:
-    from rasterio._err import CPLE_BaseError  # which copies raise, and which has no public name
+    from rasterio._err import CPLE_BaseError  # raised when copying; it has no public name
 
     try:
         yield
     except (rasterio_module().errors.RasterioError, CPLE_BaseError) as error:
         raise OSError(str(error.__cause__ or error).rstrip(".")) from error
-    except SystemError as error:  # of a thread of GDAL, whose reason is lost
-        raise OSError("GDAL could not write it") from error
+    except SystemError as error:  # raised by a thread of GDAL, without the reason
+        raise OSError("GDAL could not write the file") from error
 
 
 class RasterWriter:
-    """A map that is written once, block by block.
+    """Block-wise writer of a raster that verifies the final copy.
 
     Args:
-        path: Of a GeoTIFF that is not compressed, made anew; `write_cog` makes a map for others of it.
-        grid: Its cells.
-        layers: Names of its bands.
-        dtype, nodata: Of its values.
-        tags: What to know about it.
+        path: Path of a new GeoTIFF without compression; `write_cog` creates the final file from it.
+        grid: Grid of the raster.
+        layers: Names of the bands.
+        dtype: Data type of the values.
+        nodata: Value of missing cells; NaN for floating-point data.
+        tags: Metadata tags of the file.
+
+    Raises:
+        StorageError: If the file cannot be created.
     """
 
     def __init__(
@@ -103,7 +113,16 @@ class RasterWriter:
             self._dataset.update_tags(**tags)
 
     def write(self, row: int, column: int, values: NDArray[Any]) -> None:
-        """A block ``(layer, y, x)``. One without data takes no space."""
+        """Write one block. A block without valid values takes no space.
+
+        Args:
+            row: First row of the block.
+            column: First column of the block.
+            values: Values, shape (layer, y, x).
+
+        Raises:
+            StorageError: If the block cannot be written.
+        """
         missing = np.isnan(values) if np.isnan(self._nodata) else values == self._nodata
         if missing.all():
             return
@@ -113,17 +132,23 @@ class RasterWriter:
             self._dataset.write(values, window=_rasterio_window(block))
 
     def close(self) -> None:
+        """Close the file, which writes the remaining blocks to disk.
+
+        Raises:
+            StorageError: If the blocks cannot be written.
+        """
         with storage_errors(self.path):
             self._dataset.close()
 
     def write_cog(self, path: Path, *, overviews: str) -> None:
-        """Copy it, compressed and with overviews, and read the copy back.
+        """Write a compressed copy with overviews and verify the copy.
 
         Args:
-            overviews: How they are made: ``"average"`` or ``"nearest"``.
+            path: Path of the copy.
+            overviews: Resampling method of the overviews, ``"average"`` or ``"nearest"``.
 
         Raises:
-            OSError: It could not be written, or holds something else.
+            OSError: If the copy cannot be written, or if its values differ from the written blocks.
         """
         rasterio = rasterio_module()
         with _find_os_error():
@@ -145,7 +170,7 @@ class RasterWriter:
                     for block, digest in self._written.items()
                 )
         if not same:
-            raise OSError("what was written is not what is there")
+            raise OSError("the values read back differ from the values written")
 
 
 def _rasterio_window(block: Block) -> Any:

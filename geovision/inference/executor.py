@@ -1,7 +1,8 @@
-"""Many pieces of work, done once each, by processes that may die: the loop around Dask.
+"""Fault-tolerant execution of independent items of work.
 
-Nothing here knows what a piece is. Any task hands in pieces with a key and a function of one piece;
-what a piece leaves behind has to be the same however often it is done.
+The items run in this process or with Dask. The module is independent of the kind of work: a caller passes the
+items and a function of one item. An item may be repeated after a worker crashed, so repeating it has to leave
+the same result.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ __all__ = ["ExecutorConfig", "ItemResult", "run"]
 Item = TypeVar("Item")
 
 MAX_WORKER_DEATHS = 3
-"""A piece whose workers died so often is given up, and the others go on."""
+"""Number of worker crashes after which an item is reported as failed; other items continue."""
 
 
 CONNECT_TIMEOUT = 5
-"""Seconds in which a scheduler has to answer."""
+"""Timeout for the connection to a scheduler, in seconds."""
 
 MAX_INITIAL_FAILURES = 3
-"""So many pieces given up for dead workers before the first is done, and the run ends."""
+"""Number of items failed by worker crashes that end the run if no item has succeeded."""
 
 
 @dataclass(frozen=True)
 class ExecutorConfig:
-    """Who does the work.
+    """Workers that execute the items.
 
     Args:
-        num_workers: Processes on this machine; 0: this very process, one piece after the other.
-        scheduler: Address of a Dask scheduler instead, such as ``tcp://10.0.0.1:8786``.
-        memory_limit: Memory of a local worker before it is restarted, such as ``"4 GiB"``; None: no limit.
-        threads: Threads of PyTorch in each worker.
+        num_workers: Number of local worker processes. Default: 0, all items run one by one in this process.
+        scheduler: Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``. It takes precedence over
+            `num_workers`. Default: None.
+        memory_limit: Memory at which a local worker is restarted, such as ``"4 GiB"``. Default: no limit.
+        threads: Number of PyTorch threads in each worker. Default: 1.
     """
 
     num_workers: int = 0
@@ -53,12 +55,12 @@ class ExecutorConfig:
 
 @dataclass(frozen=True)
 class ItemResult(Generic[Item]):
-    """One piece, done or given up.
+    """Result of one item, successful or failed.
 
     Attributes:
-        item: As it was handed in.
-        result: What the function gave; None where it was given up.
-        error: Why it was given up.
+        item: Item of work.
+        result: Return value of the function; None if the item failed.
+        error: Reason of the failure; None if the item succeeded.
     """
 
     item: Item
@@ -69,26 +71,32 @@ class ItemResult(Generic[Item]):
 def run(
     work: Callable[[Any], Any], items: Iterable[Item], config: ExecutorConfig
 ) -> Iterator[ItemResult[Item]]:
-    """Do every piece, and give each as soon as it is done, in no order.
+    """Execute a function for every item and yield the results.
 
-    `items` may be a generator of any length: only as many are taken as there are workers. A piece that
-    waited behind another one would be blamed for the death of their worker too.
+    Each result is yielded when it is finished. `items` may be a generator of any length: a worker has at most
+    one item. If several items waited on one worker, Dask would attribute a crash of the worker to all of
+    them.
 
     Args:
-        work: Importable by its name on the workers. A `GeovisionError` of it ends the run, any other
-            error or the death of its worker gives up the piece after some trials.
+        work: Function of one item that the workers can import by its name. A `GeovisionError` ends the run.
+            Any other exception marks the item as failed; a worker crash does so after three attempts.
+        items: Items of work.
+        config: Workers that execute the items.
+
+    Yields:
+        One result for each item, in no particular order.
 
     Raises:
-        OptionError: The scheduler cannot be reached, or has no workers.
-        MissingExtraError: dask is not installed.
+        OptionError: If the scheduler cannot be reached or has no workers.
+        MissingExtraError: If dask is not installed.
     """
     if not config.num_workers and not config.scheduler:
-        for piece in items:
-            yield _run_item(work, piece)
+        for item in items:
+            yield _run_item(work, item)
         return
     items = iter(items)
     first = list(itertools.islice(items, 1))
-    if first:  # otherwise no process is worth starting
+    if first:  # do not start processes without work
         with _client(config) as (client, count), _connection_lost_error():
             yield from _gather(client, work, itertools.chain(first, items), count)
 
@@ -112,22 +120,22 @@ def _gather(
 
     def submit(some: Iterable[Item]) -> list[Any]:
         futures = []
-        for piece in some:
-            future = client.submit(work, piece, pure=False)
-            waiting[future.key] = piece
+        for item in some:
+            future = client.submit(work, item, pure=False)
+            waiting[future.key] = item
             futures.append(future)
         return futures
 
     running = as_completed(submit(itertools.islice(items, max_pending)))
     for future in running:
-        piece = waiting.pop(future.key)
+        item = waiting.pop(future.key)
         if future.status not in ("finished", "error"):  # cancelled, or lost with the scheduler
             raise ConnectionError(future.status)
         error = future.exception() if future.status == "error" else None
         done = (
-            ItemResult(piece, future.result())
+            ItemResult(item, future.result())
             if error is None
-            else ItemResult(piece, error=_format_error(error))
+            else ItemResult(item, error=_format_error(error))
         )
         future.release()
         if isinstance(error, GeovisionError):
@@ -136,7 +144,8 @@ def _gather(
         deaths += _worker_died(error)
         if deaths == MAX_INITIAL_FAILURES and not finished:
             raise OptionError(
-                f"nothing was done: of the first {MAX_INITIAL_FAILURES} pieces, for each {done.error}"
+                f"no item succeeded, and each of the first {MAX_INITIAL_FAILURES} failures is a crash: "
+                f"{done.error}"
             )
         for following in submit(itertools.islice(items, 1)):
             running.add(following)
@@ -150,8 +159,8 @@ def _worker_died(error: BaseException | None) -> bool:
 def _format_error(error: BaseException) -> str:
     if _worker_died(error):
         return (
-            f"its worker died {MAX_WORKER_DEATHS} times, for want of memory or by a damaged file; "
-            "give the workers more memory, or look at the files"
+            f"the worker crashed {MAX_WORKER_DEATHS} times, out of memory or because of a damaged file; "
+            "increase the memory of the workers, or check the files"
         )
     return f"{type(error).__name__}: {error}"
 
@@ -161,8 +170,8 @@ def _format_error(error: BaseException) -> str:
 
 _DASK_CONFIG = {
     "distributed.scheduler.allowed-failures": MAX_WORKER_DEATHS - 1,
-    # What fills a worker is no data that could be kept on disk instead, and a worker that pauses until
-    # there is room would wait for ever: it goes on, or dies.
+    # The memory of a worker holds no data that Dask could move to disk, and a paused worker would wait for
+    # ever. So a worker continues until it finishes or is restarted at its limit.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -171,13 +180,13 @@ _DASK_CONFIG = {
 
 @contextmanager
 def _client(config: ExecutorConfig) -> Iterator[tuple[Any, int]]:
-    """A client, and how many pieces its workers do at once."""
+    """Yield a client and the number of items executed in parallel."""
     try:
         import dask
         import distributed
     except ImportError as error:
         raise MissingExtraError("dask", "scale") from error
-    # Set before the workers begin, for the libraries read it when they are loaded.
+    # The libraries read these variables when they are loaded, so they are set before the workers start.
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(config.threads))
     environments = dict.fromkeys(
         ("distributed.nanny.environ", "distributed.nanny.pre-spawn-environ"), environment
@@ -208,12 +217,12 @@ def _connect(distributed: Any, address: str) -> Iterator[Any]:
         client = distributed.Client(address, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(
-            f"no Dask scheduler answers at {address} ({type(error).__name__}); "
+            f"no response from a Dask scheduler at {address} ({type(error).__name__}); "
             "start one, or leave out --scheduler"
         ) from error
     with client:
         if not client.nthreads():
-            raise OptionError(f"the Dask scheduler at {address} has no workers; start some, or wait for them")
+            raise OptionError(f"the Dask scheduler at {address} has no workers; start workers, then retry")
         yield client
 
 
@@ -223,16 +232,18 @@ def _connection_lost_error() -> Iterator[None]:
         yield
     except GeovisionError:
         raise
-    except OSError as error:  # all that Dask says of broken connections
+    except OSError as error:  # the base class of all that Dask raises for broken connections
         raise OptionError(
-            f"the Dask scheduler has gone ({type(error).__name__}); what is done stays. "
-            "Start it, and this again, to go on"
+            f"the connection to the Dask scheduler was lost ({type(error).__name__}); finished work is kept. "
+            "Restart the scheduler and repeat the call to continue"
         ) from error
 
 
 def _parse_memory_limit(memory_limit: str | None) -> int:
-    """Bytes for each worker, 0 for no limit; refused where it would die before its first piece, and
-    again, for ever."""
+    """Return the memory limit per worker in bytes; 0 for none.
+
+    A limit below the size of an idle worker is an error, since workers would be restarted endlessly.
+    """
     if not memory_limit:
         return 0
     import psutil
@@ -241,32 +252,43 @@ def _parse_memory_limit(memory_limit: str | None) -> int:
     try:
         limit = parse_bytes(memory_limit)
     except ValueError as error:
-        raise OptionError(f"memory {memory_limit!r} is no amount; give it as in '4 GiB'") from error
-    # A worker is a process like this one, with the same libraries.
+        raise OptionError(
+            f"memory {memory_limit!r} is not a size; use a number and a unit, as in '4 GiB'"
+        ) from error
+    # A worker loads the same libraries as this process.
     least = int(1.25 * psutil.Process().memory_info().rss)
     if limit < least:
         raise OptionError(
-            f"{memory_limit} is too little memory for a worker, which takes {format_bytes(least)} before its "
-            "first piece of work; give more"
+            f"memory {memory_limit} is too small: an idle worker uses {format_bytes(least)}; "
+            "increase the limit"
         )
     return limit
 
 
 def dask_setup(_worker: Any) -> None:
-    """Called by Dask as a local worker begins: an interrupt is for the driver, which ends its workers."""
+    """Ignore interrupts in a local worker.
+
+    The main process handles interrupts and stops its workers. Dask calls this function when a worker starts.
+
+    Args:
+        _worker: Dask worker; not used.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def _suppress_cluster_logs() -> Iterator[None]:
-    """Without the log of the cluster: what happens to a piece is told with the piece."""
-    # Each of Dask's loggers has a level of its own.
+    """Suppress the log messages of the cluster.
+
+    The result of an item contains its error.
+    """
+    # Each logger of Dask sets its own level.
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
     with suppress_logging(*known, below=logging.CRITICAL):
         yield
 
 
 def num_cpus() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What lies in an archive: its files, streamed, wherever they lie."""
+"""Streaming listing of the files of a local or remote archive."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from geovision.errors import GeovisionError, InputError, MissingExtraError
 __all__ = ["ArchiveFile", "ArchiveSource", "list_archive_files"]
 
 ArchiveSource = str | Path | Sequence[str | Path]
-"""A folder, with all below it; a file; a pattern with ``*``, where ``**`` stands for any folders; a
-text file with a source on each line; a list of any of these. Local, or an address that fsspec knows."""
+"""Folder (searched recursively), file, pattern with ``*`` (``**`` matches any folders), text file with one
+source per line, or a list of these. Each is a local path or an address that fsspec supports."""
 
 LIST_SUFFIXES = (".txt", ".lst")
-"""A file of this kind is a list of sources, one a line."""
+"""Suffixes of text files that list sources, one per line."""
 
 _HIDDEN_PREFIXES = (".", "_")
 
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """One file of an archive.
+    """File of an archive.
 
     Args:
         path: Local path, or address with its protocol.
-        size: Bytes; -1 where the server does not say. A file that has grown is another one.
+        size: Size in bytes; -1 if the server does not report it. A file with a new size is predicted again.
     """
 
     path: str
@@ -36,24 +36,28 @@ class ArchiveFile:
 
 
 def list_archive_files(source: ArchiveSource) -> Iterator[ArchiveFile]:
-    """The files of an archive as they are found, in no order; some twice where the source says so.
+    """Yield the files of an archive in no particular order.
 
-    Of folders, hidden files are left out, and those that begin with an underscore. The listing of one
-    folder at a time is in memory.
+    A file that the source contains twice is yielded twice. Hidden files in folders and names that start with
+    an underscore are skipped. Only the list of one folder is in memory at a time.
 
     Args:
-        source: See `ArchiveSource`; an address is such as ``s3://bucket/themis``.
+        source: Folder, file, pattern, list file, or a list of these; see `ArchiveSource`. An example of an
+            address is ``s3://bucket/themis``.
+
+    Yields:
+        Files with their sizes.
 
     Raises:
-        InputError: Nothing is there, or it cannot be listed.
-        MissingExtraError: fsspec, or what it needs for this protocol, is not installed.
+        InputError: If the source does not exist, contains no file or cannot be listed.
+        MissingExtraError: If fsspec, or a package that it needs for this protocol, is not installed.
     """
     for each in [source] if isinstance(source, str | Path) else source:
         try:
             yield from _expand(str(each))
         except GeovisionError:
             raise
-        except Exception as error:  # systems behind a network raise anything
+        except Exception as error:  # remote file systems raise exceptions of any type
             raise InputError(f"{each}: could not be listed ({error}); check the source") from error
 
 
@@ -62,22 +66,25 @@ def _expand(source: str, *, nested: bool = False) -> Iterator[ArchiveFile]:
     if system.isfile(root):
         if root.endswith(LIST_SUFFIXES):
             if nested:
-                raise InputError(f"{source}: a list in a list; name it beside the other, or give its lines")
+                raise InputError(f"{source}: a list file inside a list file; pass both, or copy its lines")
             yield from _read_path_list(system, root)
         else:
             yield _file(system, root, system.info(root).get("size"))
         return
     found = _walk_folder(system, root) if system.isdir(root) else _glob(system, root)
     number = 0
-    for number, file in enumerate(found, 1):  # noqa: B007 - whether there was one is what is asked
+    for number, file in enumerate(found, 1):  # noqa: B007 - used after the loop
         yield file
     if not number:
-        kind = "holds no file" if system.isdir(root) else "no such file or folder, and no file matches"
+        kind = "contains no file" if system.isdir(root) else "no such file or folder, and no file matches"
         raise InputError(f"{source}: {kind}; check the source")
 
 
 def _read_path_list(system: Any, path: str) -> Iterator[ArchiveFile]:
-    """The sources that stand in a text file, line by line: it may be longer than memory."""
+    """Yield the files of the sources in a text file.
+
+    The file is read line by line, since it may not fit into memory.
+    """
     number = 0
     with system.open(path, "r", encoding="utf-8") as stream:
         for line in map(str.strip, stream):
@@ -85,7 +92,7 @@ def _read_path_list(system: Any, path: str) -> Iterator[ArchiveFile]:
                 number += 1
                 yield from _expand(line, nested=True)
     if not number:
-        raise InputError(f"{path}: lists no file; it is to hold a path on each line")
+        raise InputError(f"{path}: contains no path; expected one path per line")
 
 
 def _glob(system: Any, pattern: str) -> Iterator[ArchiveFile]:
@@ -108,19 +115,19 @@ def _walk_folder(system: Any, folder: str) -> Iterator[ArchiveFile]:
 
 
 def _list_entries(system: Any, folder: str) -> Iterable[tuple[str, str, int | None]]:
-    """Path, kind and size of what lies in a folder."""
+    """Return path, kind and size of the entries of a folder."""
     if not _is_local(system):
         return ((entry["name"], entry["type"], entry.get("size")) for entry in system.ls(folder, detail=True))
     return _local_entries(folder)
 
 
 def _local_entries(folder: str) -> Iterator[tuple[str, str, int | None]]:
-    # One by one: fsspec's listing takes a kilobyte for each file, and some folders hold a million.
+    # The listing of fsspec takes a kilobyte per file, and some folders contain a million files.
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
                 yield entry.path, "directory", None
-            elif entry.is_file():  # neither a pipe nor a link to nowhere
+            elif entry.is_file():  # not a pipe or a broken link
                 yield entry.path, "file", entry.stat().st_size
 
 
@@ -134,7 +141,7 @@ def _is_local(system: Any) -> bool:
 
 
 def _resolve_filesystem(source: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it."""
+    """Return the file system of an address and the path on it."""
     try:
         import fsspec
     except ImportError as error:
@@ -142,6 +149,6 @@ def _resolve_filesystem(source: str) -> tuple[Any, str]:
     try:
         system, root = fsspec.core.url_to_fs(source)
     except (ValueError, ImportError) as error:
-        raise InputError(f"{source}: not an address that can be read here ({error})") from error
-    # One file has one name, however it was reached.
+        raise InputError(f"{source}: not a supported address ({error})") from error
+    # Normalized paths give each file a single name.
     return system, os.path.normpath(root) if _is_local(system) else root

@@ -1,4 +1,4 @@
-"""Merge the predictions of windows to maps on disk."""
+"""Mosaics of window predictions, written to disk block by block."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from geovision.readers.sar import MapGrid
 
 __all__ = ["Mosaic", "merge"]
 
-_BLOCK_SIZE = 1024  # cells that are merged at a time, down and across
-_MAX_REDUCED_CELLS = 4_000_000  # cells in which places are looked for
+_BLOCK_SIZE = 1024  # rows and columns of a block that is merged at a time
+_MAX_REDUCED_CELLS = 4_000_000  # maximum number of cells of the reduced map
 
 
 @dataclass
 class Mosaic:
-    """Merged maps on disk, and the first layer reduced for what looks at all of it.
+    """Merged maps on disk and a reduced copy in memory.
+
+    The reduced copy is for functions that need the whole map at once, such as the search for detections.
 
     Attributes:
-        probability, count: Not yet compressed; see `Raster.cog`.
+        probability: Map of predictions, not compressed; see `RasterWriter.write_cog`.
+        count: Map of the number of merged windows, not compressed.
         layers: Names of the bands of `probability`.
-        grid: Of both.
-        scale_factor: Cells of it along the side of a cell of what was asked about.
-        reduction_factor: Cells that make one of `reduced`, down and across.
-        reduced: float32 ``(y, x)``: means of the first layer, NaN where nothing is known.
+        grid: Grid of both maps.
+        scale_factor: Number of cells of `grid` along each side of a cell of the source.
+        reduction_factor: Number of cells along each side of a block that `reduced` averages.
+        reduced: Block means of the first layer, float32, shape (y, x); NaN where no cell has a prediction.
     """
 
     probability: RasterWriter
@@ -51,18 +54,23 @@ def merge(
     scratch: Path,
     progress: Callable[[int, int], None],
 ) -> Mosaic:
-    """Merge all windows, block by block; nothing is said of cells without data.
+    """Merge all windows block by block.
+
+    Cells without input data have no prediction, even if a window covers them.
 
     Args:
-        predictions: Of all windows.
-        source: What they were asked about.
-        layers: Names of what they answer.
-        metadata: What to write into the tags of the maps.
-        scratch: A folder.
-        progress: Is told blocks done and blocks in all.
+        predictions: Predictions of all windows.
+        source: Source of the windows.
+        layers: Names of the predicted layers.
+        metadata: Values for the tags of the maps, by key. Each key gets the prefix ``geovision_``.
+        scratch: Folder for the maps.
+        progress: Function that is called with the number of merged blocks and the number of all blocks.
+
+    Returns:
+        The merged maps, not yet copied to their final place.
 
     Raises:
-        StorageError: The maps do not fit on the disk.
+        StorageError: If the maps do not fit on the disk.
     """
     finer = predictions.scale_factor
     grid = source.grid.refine(finer)
@@ -95,14 +103,17 @@ def merge(
 
 
 def _reduction_factor(predictions: WindowPredictions, grid: MapGrid) -> int:
-    """Cells that are taken together where all of the map is looked at: an eighth of what lies between
-    two windows of one value each, and more only on maps that are too large."""
+    """Return the side of a block of the reduced map, in cells.
+
+    Scalar predictions vary over the distance of two windows, so an eighth of the stride is fine enough. The
+    factor is larger only if the reduced map would otherwise have more than `_MAX_REDUCED_CELLS` cells.
+    """
     fine = max(int(min(predictions.windows.stride) // 8), 1) if predictions.is_scalar else 1
     return max(fine, math.ceil(math.sqrt(grid.shape[0] * grid.shape[1] / _MAX_REDUCED_CELLS)))
 
 
 def _block_means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Of ``factor x factor`` cells, of those that are known."""
+    """Return the means of finite cells in square blocks."""
     rows, columns = values.shape
     padded = np.pad(values, ((0, -rows % factor), (0, -columns % factor)), constant_values=np.nan)
     blocks = padded.reshape(padded.shape[0] // factor, factor, -1, factor)

@@ -1,4 +1,7 @@
-"""Answers that are maps, as files: NetCDF with coordinates, which a GIS opens, and a picture."""
+"""Files of predicted masks and fields: NetCDF and PNG.
+
+The NetCDF files have coordinates and can be opened in a GIS.
+"""
 
 from __future__ import annotations
 
@@ -27,35 +30,46 @@ __all__ = ["PredictionWriter"]
 
 
 class PredictionWriter:
-    """A folder of answers of one model.
+    """Writer of the masks or fields that one model predicts.
 
-    ``NAME.nc`` holds, on ``(time, lat, lon)`` where time and grid are known and on ``(y, x)`` where not: of
-    a mask ``probability_of_MASK``, NaN where it means nothing, and ``MASK``, 1 yes, 0 no, -1 not known; of a
-    field its values in their unit, and what else its head tells. ``NAME.png`` shows the first of these.
+    ``NAME.nc`` has the dimensions (time, lat, lon) if time and grid are available, otherwise (y, x). For a
+    mask, it contains ``probability_of_MASK``, NaN in cells without a prediction, and ``MASK``: 1 yes, 0 no,
+    -1 not known. For a field, it contains the values in their unit and the further outputs of the head.
+    ``NAME.png`` shows the first of these variables.
 
     Args:
-        folder: Made with the first answer.
-        model: Of masks or fields.
+        folder: Folder of the files. It is created with the first prediction.
+        model: Model of masks or fields.
 
     Raises:
-        OptionError: The model answers with classes.
+        OptionError: If the model predicts classes.
     """
 
     def __init__(self, folder: str | Path, model: GeoModel) -> None:
         if isinstance(model.target, ClassTarget):
-            raise OptionError(f"{model.spec.name} answers with classes, which are rows and no maps")
+            raise OptionError(
+                f"{model.spec.name} predicts classes, which are rows of a table; "
+                "this writer needs a model of masks or fields"
+            )
         self.folder = Path(folder)
         self.attributes = {
-            "title": f"{model.target.name.replace('_', ' ')}, as {model.spec.name} answers",
+            "title": f"{model.target.name.replace('_', ' ')}, predicted by {model.spec.name}",
             "history": f"geovision {__version__}, {model.spec.name}, weights {weights_digest(model)}",
         }
 
     def save(self, prediction: DensePrediction, name: str) -> tuple[Path, Path]:
         """Write ``NAME.nc`` and ``NAME.png``.
 
+        Args:
+            prediction: Predicted mask or field.
+            name: File name without suffix.
+
+        Returns:
+            Paths of the NetCDF file and of the image.
+
         Raises:
-            StorageError: They could not be written; what stood there is untouched.
-            MissingExtraError: xarray, what it writes with, or matplotlib is not installed.
+            StorageError: If a file cannot be written; existing files are kept unchanged.
+            MissingExtraError: If xarray, its NetCDF library or matplotlib is not installed.
         """
         figure = _plot_prediction(prediction)
         about = self.attributes | {"source": Path(prediction.source).name}
@@ -63,16 +77,19 @@ class PredictionWriter:
             _to_data_array(values, each, prediction, attributes | about)
             for each, (values, attributes) in _variables(prediction).items()
         ]
-        written, picture = write_grids(fields, self.folder / f"{name}.nc"), f"{name}.png"
-        write_files(self.folder, {picture: lambda path: figure.savefig(path, format="png", dpi=120)})
-        return written, self.folder / picture
+        written, image = write_grids(fields, self.folder / f"{name}.nc"), f"{name}.png"
+        write_files(self.folder, {image: lambda path: figure.savefig(path, format="png", dpi=120)})
+        return written, self.folder / image
 
 
 def _variables(prediction: DensePrediction) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
-    """Values ``(y, x)`` and attributes by name, the one that a picture shows first."""
+    """Return values (y, x) and attributes by name.
+
+    The first variable is the one in the image.
+    """
     match prediction:
         case MaskPrediction():
-            said = np.where(prediction.valid, prediction.mask, -1).astype(np.int8)
+            mask = np.where(prediction.valid, prediction.mask, -1).astype(np.int8)
             flags = {
                 "flag_values": np.array([-1, 0, 1], np.int8),
                 "flag_meanings": f"not_known no_{prediction.name} {prediction.name}",
@@ -81,7 +98,7 @@ def _variables(prediction: DensePrediction) -> dict[str, tuple[NDArray[Any], dic
             }
             return {
                 f"probability_of_{prediction.name}": (prediction.probability, {"units": "1"}),
-                prediction.name: (said, {"units": "1", **flags}),
+                prediction.name: (mask, {"units": "1", **flags}),
             }
         case FieldPrediction():
             fields = {prediction.name: prediction.values, **prediction.layers}
@@ -89,7 +106,7 @@ def _variables(prediction: DensePrediction) -> dict[str, tuple[NDArray[Any], dic
                 name: (values, {"units": auxiliary_unit(name, prediction.unit)})
                 for name, values in fields.items()
             }
-    raise TypeError(f"{type(prediction).__name__} is no map")
+    raise TypeError(f"expected a mask or field prediction, not {type(prediction).__name__}")
 
 
 def _plot_prediction(prediction: DensePrediction) -> Figure:

@@ -1,4 +1,4 @@
-"""What is to be done of an archive, as shards of files, beside what is done already."""
+"""Plan of the unfinished shards of an archive."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Shard", "ShardPlan"]
 
 @dataclass(frozen=True)
 class Shard:
-    """Files that are predicted together: the unit of work, of writing and of going on.
+    """Files that are predicted, written and marked as finished together.
 
     Args:
-        key: Names what is written of it.
-        files: In their order.
+        key: Identifier of the shard, used in the names of its files.
+        files: Files in order.
     """
 
     key: str
@@ -27,21 +27,21 @@ class Shard:
 
 
 class ShardPlan:
-    """Which files of an archive are to be done, in shards.
+    """Plan of the pending files of an archive, grouped into shards.
 
-    A file belongs to one shard, and stays in it. Files that no shard has yet are put together in the
-    order of their paths; a shard that holds a file whose size has changed is done again as a whole,
-    under its old key. So no file can come to stand in two shards, whatever comes in or is left out.
+    A file belongs to one shard permanently. Files without a shard are grouped in the order of their paths. A
+    shard with a file whose size has changed is predicted again as a whole, under its old key. So no file can
+    be in two shards, even if files are added or left out.
 
     The lists are kept in a private database on disk, so that memory does not grow with them.
 
     Args:
-        files: Of the archive, in any order; what stands there twice counts once.
-        finished_shards: The shards that are finished.
+        files: Files of the archive in any order; duplicates count once.
+        finished_shards: Shards that are finished.
     """
 
     def __init__(self, files: Iterable[ArchiveFile], finished_shards: Iterable[Shard]) -> None:
-        self._database = sqlite3.connect("")  # a temporary file that vanishes with the connection
+        self._database = sqlite3.connect("")  # a temporary file that is deleted with the connection
         self._database.executescript(_SCHEMA)
         self._database.executemany(
             "INSERT OR REPLACE INTO files VALUES (?, ?)", ((file.path, file.size) for file in files)
@@ -52,18 +52,25 @@ class ShardPlan:
         )
 
     def num_files(self) -> int:
-        """How many there are in all."""
+        """Return the number of files in the archive."""
         return self._count("SELECT count(*) FROM files")
 
     def num_pending_files(self) -> int:
-        """How many of them no finished shard holds as they are now."""
+        """Return the number of files in new or changed shards."""
         changed = (
             f"SELECT count(*) FROM files JOIN done USING (path) WHERE shard IN ({_CHANGED_SHARDS_QUERY})"
         )
         return self._count(f"SELECT count(*) FROM ({_NEW_FILES_QUERY})") + self._count(changed)
 
     def shards(self, size: int) -> Iterator[Shard]:
-        """Those that are to be done; new ones of at most `size` files."""
+        """Yield the pending shards.
+
+        Args:
+            size: Maximum number of files in a new shard.
+
+        Yields:
+            First the shards with changed files, then new shards.
+        """
         for (key,) in self._database.execute(_CHANGED_SHARDS_QUERY).fetchall():
             yield Shard(
                 key, tuple(ArchiveFile(*row) for row in self._database.execute(_SHARD_FILES_QUERY, (key,)))
@@ -73,21 +80,26 @@ class ShardPlan:
             yield Shard(_shard_key(files), files)
 
     def sample_files(self, number: int) -> list[ArchiveFile]:
-        """So many files, or all, spread evenly over the archive in the order of their paths."""
+        """Return evenly spaced files in the order of their paths.
+
+        Args:
+            number: Number of files; all are returned if the archive has fewer.
+        """
         step = max(self.num_files() / number, 1)
         wanted = {round(step * (index + 0.5) - 0.5) for index in range(number)}
         rows = self._database.execute("SELECT path, size FROM files ORDER BY path")
         return [ArchiveFile(*row) for place, row in enumerate(rows) if place in wanted]
 
     def close(self) -> None:
+        """Close and delete the database."""
         self._database.close()
 
     def _count(self, query: str) -> int:
         return int(self._database.execute(query).fetchone()[0])
 
 
-# Nobody goes on with a temporary file after a crash, so that it needs no journal; 64 MB of it are in
-# memory, whatever its size.
+# A temporary database is not recovered after a crash, so it needs no journal. Its cache in memory is limited
+# to 64 MB.
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -65536;

@@ -1,10 +1,12 @@
-"""A model over the windows of a map: read, asked in batches, merged. It knows nothing of radar.
+"""Sliding-window prediction on grids of any size.
 
-What a map is read from gives the inputs of the model and where they are valid, for any rectangle of its
-grid; what is asked gives for each window one value a layer, or a value for each cell, on the same cells
-or on finer ones. Answers are kept by window and merged in the order of the windows, block by block, so
-that neither the order in which they come, nor the size of batches, nor who computed them can be seen in
-the result, and memory holds a batch and a block whatever the size of the map.
+The module is independent of the kind of data. A source returns the inputs of the model and their valid masks
+for any rectangle of its grid. A prediction function returns one value per layer for each window, or one value
+per cell, on the same cells or on finer ones.
+
+Predictions are kept by window and merged block by block in the order of the windows. So the result does not
+depend on the order of the predictions, the batch size or the number of workers. Memory holds one batch and
+one block, regardless of the size of the grid.
 """
 
 from __future__ import annotations
@@ -40,16 +42,17 @@ __all__ = [
 ]
 
 MAX_RUN_LENGTH = 32
-"""Neighbouring windows that are read together, at most."""
+"""Maximum number of neighboring windows that are read together."""
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What lies in a rectangle of a map.
+    """Inputs in a rectangle of a grid.
 
     Attributes:
-        inputs: By name, axes as in the input's layout, which ends in ``y x``.
-        valid: By name, bool, of the input's shape or ``(y, x)`` for all of its values alike.
+        inputs: Values by input name, with the axes of the input's layout, which ends in ``y x``.
+        valid: Valid masks by input name, bool, with the shape of the input, or (y, x) if the mask is the same
+            for all channels and times.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -57,19 +60,30 @@ class Patch:
 
     @property
     def any_valid(self) -> NDArray[np.bool_]:
-        """bool ``(y, x)``: where anything is there, of any input, at any time."""
+        """Cells with any valid input, bool, shape (y, x)."""
         masks = [mask.reshape(-1, *mask.shape[-2:]) for mask in self.valid.values()]
         return np.any(np.concatenate(masks), axis=0)
 
 
 class PatchSource(Protocol):
-    """Where windows are cut from. It is sent to workers, and read by several at a time."""
+    """Source of the windows.
+
+    Instances are pickled and sent to workers, which read them in parallel.
+    """
 
     @property
-    def grid(self) -> MapGrid: ...
+    def grid(self) -> MapGrid:
+        """Grid of all inputs."""
+        ...
 
     def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
-        """What lies in a rectangle within the grid."""
+        """Return the inputs in a rectangle inside the grid.
+
+        Args:
+            row: First row.
+            column: First column.
+            shape: (rows, columns) of the rectangle.
+        """
         ...
 
 
@@ -84,11 +98,11 @@ class _RasterReader(Protocol):
 
 @dataclass(frozen=True)
 class SingleInputSource:
-    """A raster as the only input of a model.
+    """Source with a raster as the only input.
 
     Args:
-        name: Of the input.
-        raster: Reads values ``(channel, y, x)`` and where they are valid ``(y, x)``.
+        name: Name of the model's input.
+        raster: Reader of values, shape (channel, y, x), and their valid mask, shape (y, x).
     """
 
     name: str
@@ -96,21 +110,29 @@ class SingleInputSource:
 
     @property
     def grid(self) -> MapGrid:
+        """Grid of the raster."""
         return self.raster.grid
 
     def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
+        """Return the raster in a rectangle inside the grid.
+
+        Args:
+            row: First row.
+            column: First column.
+            shape: (rows, columns) of the rectangle.
+        """
         values, valid = self.raster.read(row, column, shape)
         return Patch({self.name: values}, {self.name: valid})
 
 
 @dataclass(frozen=True)
 class ArraySource:
-    """Inputs that lie in memory, all on one grid.
+    """Source of inputs in memory, all on one grid.
 
     Args:
-        grid: Of the last two axes of all.
-        inputs: By name, axes as in the input's layout, in its units.
-        valid: By name, as in `Part`; absent: where the values are numbers.
+        grid: Grid of the last two axes of all inputs.
+        inputs: Values by input name, with the axes and units of the input.
+        valid: Valid masks by input name, as in `Patch`. Default: cells with finite values are valid.
     """
 
     grid: MapGrid
@@ -118,6 +140,13 @@ class ArraySource:
     valid: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def read(self, row: int, column: int, shape: tuple[int, int]) -> Patch:
+        """Return the inputs in a rectangle inside the grid.
+
+        Args:
+            row: First row.
+            column: First column.
+            shape: (rows, columns) of the rectangle.
+        """
         place = (..., slice(row, row + shape[0]), slice(column, column + shape[1]))
         inputs = {name: values[place] for name, values in self.inputs.items()}
         valid = {
@@ -128,21 +157,21 @@ class ArraySource:
 
 
 PredictFn = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-"""Inputs by name ``(window, *layout)`` and validity, of the same shapes, to values ``(window, layer)`` or
-``(window, layer, y, x)``, where a window has so many cells or a whole multiple of them along each side; NaN
-in a cell: nothing to say there."""
+"""Function of inputs by name, shape (window, *layout), and their valid masks, of the same shapes. It returns
+values, shape (window, layer) or (window, layer, y, x). In the second case, y and x are the sides of the
+window or a whole multiple of them; cells without a prediction are NaN."""
 
 
 @dataclass(frozen=True)
 class WindowTask:
-    """What is done with every run of windows.
+    """Settings for the prediction of runs of windows.
 
     Args:
-        source: Of the inputs.
-        windows: Over its grid.
-        predict_fn: The model; importable by its name on the workers.
-        batch_size: Windows a forward pass.
-        min_valid: Minimum fraction of valid cells in a window; other windows are skipped.
+        source: Source of the inputs.
+        windows: Windows over the grid of the source.
+        predict_fn: Prediction function that can be pickled.
+        batch_size: Number of windows in a forward pass. Default: 16.
+        min_valid: Minimum fraction of valid cells in a window; other windows are skipped. Default: 0.25.
     """
 
     source: PatchSource
@@ -154,12 +183,12 @@ class WindowTask:
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """What a run of windows gave.
+    """Predictions of a run of windows.
 
     Attributes:
-        run: Which windows.
-        selected: bool ``(window,)``: False where too little of it has data.
-        values: float32 of the asked ones, in their order.
+        run: Windows of the run.
+        selected: Mask of the predicted windows, bool, shape (window,); False if too few cells are valid.
+        values: Predictions of the selected windows in their order, float32.
     """
 
     run: WindowRun
@@ -168,7 +197,15 @@ class RunPredictions:
 
 
 def predict_run(task: WindowTask, run: WindowRun) -> RunPredictions:
-    """Read and ask one run of windows. This runs on the workers."""
+    """Read and predict one run of windows on a worker.
+
+    Args:
+        task: Source, windows and prediction function.
+        run: Windows to predict.
+
+    Returns:
+        Predictions of the windows with enough valid cells.
+    """
     windows = task.windows
     lefts = windows.column_starts[run.first : run.last]
     height, width = windows.size
@@ -176,29 +213,32 @@ def predict_run(task: WindowTask, run: WindowRun) -> RunPredictions:
         task.source, windows.row_starts[run.row], lefts[0], (height, lefts[-1] - lefts[0] + width)
     )
     places = [slice(left - lefts[0], left - lefts[0] + width) for left in lefts]
-    seen = part.any_valid
-    asked = np.array([seen[:, place].mean() >= task.min_valid for place in places])
-    wanted = [place for place, wants in zip(places, asked, strict=True) if wants]
+    any_valid = part.any_valid
+    selected = np.array([any_valid[:, place].mean() >= task.min_valid for place in places])
+    wanted = [place for place, is_selected in zip(places, selected, strict=True) if is_selected]
     values = []
     for begin in range(0, len(wanted), task.batch_size):
         inputs, valid = _make_batch(part, wanted[begin : begin + task.batch_size])
         values.append(task.predict_fn(inputs, valid).float().numpy())
-    return RunPredictions(run, asked, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
+    return RunPredictions(run, selected, np.concatenate(values) if values else np.zeros((0, 0), np.float32))
 
 
 def _make_batch(patch: Patch, slices: list[slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Some windows of a part, as a model takes them."""
+    """Return some windows of a patch as batched inputs and masks."""
     inputs, valid = {}, {}
     for name, values in patch.inputs.items():
         cut = torch.from_numpy(np.stack([values[..., place] for place in slices]))
-        there = torch.from_numpy(np.stack([patch.valid[name][..., place] for place in slices]))
-        axes = (len(there), *[1] * (cut.ndim - there.ndim), *there.shape[1:])
-        inputs[name], valid[name] = cut, there.view(axes).expand_as(cut)
+        mask = torch.from_numpy(np.stack([patch.valid[name][..., place] for place in slices]))
+        axes = (len(mask), *[1] * (cut.ndim - mask.ndim), *mask.shape[1:])
+        inputs[name], valid[name] = cut, mask.view(axes).expand_as(cut)
     return inputs, valid
 
 
 def _read_padded(source: PatchSource, row: int, column: int, shape: tuple[int, int]) -> Patch:
-    """A part that may reach beyond the grid, without data there."""
+    """Return a patch that may extend beyond the grid.
+
+    Cells outside of the grid are not valid.
+    """
     rows, columns = source.grid.shape
     top, left = max(row, 0), max(column, 0)
     bottom, right = min(row + shape[0], rows), min(column + shape[1], columns)
@@ -213,20 +253,20 @@ def _read_padded(source: PatchSource, row: int, column: int, shape: tuple[int, i
     return Patch(*({name: pad(each) for name, each in kind.items()} for kind in (part.inputs, part.valid)))
 
 
-# --- answers ------------------------------------------------------------------------------------
+# --- predictions --------------------------------------------------------------------------------
 
 
 class WindowPredictions:
-    """What was said of every window. Single values are kept in memory, maps on disk.
+    """Predictions of all windows. Scalars are kept in memory, maps on disk.
 
     Args:
-        windows: All of them.
-        scratch: A folder for maps of windows.
+        windows: All windows.
+        scratch: Folder for the maps of the windows.
 
     Attributes:
-        selected: bool ``(row, column)`` of windows: what was said of them is known.
-        layers: Values of each answer.
-        scale_factor: Cells of an answer along the side of a cell of the source.
+        selected: Mask of the predicted windows, bool, shape (row, column).
+        layers: Number of predicted layers.
+        scale_factor: Number of predicted cells along each side of a cell of the source.
     """
 
     def __init__(self, windows: WindowGrid, scratch: Path) -> None:
@@ -237,7 +277,14 @@ class WindowPredictions:
         self._scalars: NDArray[np.float32] | None = None
 
     def add(self, run_predictions: RunPredictions) -> None:
-        """Take in one run, in whatever order they come."""
+        """Add the predictions of one run, in any order.
+
+        Args:
+            run_predictions: Predictions of one run.
+
+        Raises:
+            GeovisionError: If the predicted cells do not fit the cells of a window.
+        """
         run, values = run_predictions.run, run_predictions.values
         columns = np.arange(run.first, run.last)[run_predictions.selected]
         self.selected[run.row, columns] = True
@@ -254,14 +301,22 @@ class WindowPredictions:
         self._scalars[run.row, columns] = values
 
     def get(self, row: int, column: int) -> NDArray[np.float32]:
-        """``(layer, 1, 1)``, or ``(layer, y, x)`` from disk, of a window that was asked."""
+        """Return the prediction of a selected window.
+
+        Args:
+            row: Index of the row of windows.
+            column: Index of the column of windows.
+
+        Returns:
+            Shape (layer, 1, 1) for scalars; shape (layer, y, x), mapped from disk, otherwise.
+        """
         if self._scalars is not None:
             return self._scalars[row, column, :, None, None]
         return np.load(self._path(row, column), mmap_mode="r")
 
     @property
     def is_scalar(self) -> bool:
-        """Whether a window has one value a layer, and not a map."""
+        """Whether a prediction is one value per layer instead of a map."""
         return self._scalars is not None
 
     def _path(self, row: int, column: int) -> Path:
@@ -272,8 +327,8 @@ def _scale_factor(cells: tuple[int, ...], window: tuple[int, int]) -> int:
     factor = cells[0] // window[0]
     if tuple(cells) != (factor * window[0], factor * window[1]) or not factor:
         raise GeovisionError(
-            f"answers of {' x '.join(map(str, cells))} cells lie on no grid of windows of {window[0]} x "
-            f"{window[1]}; they need as many, or a whole multiple"
+            f"predictions have {' x '.join(map(str, cells))} cells; expected the {window[0]} x {window[1]} "
+            "cells of a window, or a whole multiple along both sides"
         )
     return factor
 
@@ -284,30 +339,35 @@ def sliding_window_predict(
     executor_config: executor.ExecutorConfig,
     progress: Callable[[int, int], None],
 ) -> WindowPredictions:
-    """Ask about every window.
+    """Predict every window with enough valid cells.
 
     Args:
-        task: What to do with them.
-        scratch: A folder for what does not fit into memory.
-        executor_config: Who does it.
-        progress: Is told windows done and windows in all.
+        task: Source, windows and prediction function.
+        scratch: Folder for predictions that do not fit into memory.
+        executor_config: Workers that predict.
+        progress: Function that is called with the number of finished windows and the number of all windows.
+
+    Returns:
+        Predictions by window.
 
     Raises:
-        GeovisionError: A window could not be answered.
+        GeovisionError: If a window cannot be predicted.
     """
-    answers = WindowPredictions(task.windows, scratch)
-    done, whole = 0, answers.selected.size
-    progress(done, whole)
-    for piece in executor.run(partial(predict_run, task), task.windows.runs(MAX_RUN_LENGTH), executor_config):
-        if piece.error:
+    predictions = WindowPredictions(task.windows, scratch)
+    done, total = 0, predictions.selected.size
+    progress(done, total)
+    runs = task.windows.runs(MAX_RUN_LENGTH)
+    for finished in executor.run(partial(predict_run, task), runs, executor_config):
+        run = finished.item
+        if finished.error:
             raise GeovisionError(
-                f"windows {piece.item.first} to {piece.item.last - 1} of row {piece.item.row} could not "
-                f"be answered: {piece.error}"
+                f"prediction of windows {run.first} to {run.last - 1} of row {run.row} failed: "
+                f"{finished.error}"
             )
-        answers.add(piece.result)
-        done += piece.item.last - piece.item.first
-        progress(done, whole)
-    return answers
+        predictions.add(finished.result)
+        done += run.last - run.first
+        progress(done, total)
+    return predictions
 
 
 # --- merging ------------------------------------------------------------------------------------
@@ -316,14 +376,21 @@ def sliding_window_predict(
 def blend(
     predictions: WindowPredictions, row: int, column: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The mean of all windows over a part of the grid, each cell of a window weighted by `weight`. The cells
-    are those of the answers: `WindowPredictions.factor` times as fine as those of the source.
+    """Return the weighted mean of all windows in a block.
 
-    Summed in float64, window after window in their order.
+    The weights of the cells of a window are those of `window_weight`. The cells are those of the predictions,
+    `WindowPredictions.scale_factor` times as fine as those of the source. Sums are computed in float64, in
+    the order of the windows.
+
+    Args:
+        predictions: Predictions of all windows.
+        row: First row of the block, in cells of the predictions.
+        column: First column of the block.
+        shape: (rows, columns) of the block.
 
     Returns:
-        float32 ``(layer, y, x)``, NaN where no window says anything, and uint16 ``(y, x)``: how many
-        windows do.
+        The mean, float32, shape (layer, y, x), NaN in cells without a prediction; and the number of merged
+        windows, uint16, shape (y, x).
     """
     total = np.zeros((predictions.layers, *shape))
     weights, count = np.zeros(shape), np.zeros(shape, np.uint16)
@@ -341,9 +408,9 @@ def blend(
             values = predictions.get(r, c)
             if values.shape[1:] != (1, 1):
                 values = values[:, inside_rows, inside_columns]
-                said = np.isfinite(values).all(axis=0)
-                own, values = np.where(said, own, 0), np.where(said, values, 0)
-                count[rows, columns] += said
+                finite = np.isfinite(values).all(axis=0)
+                own, values = np.where(finite, own, 0), np.where(finite, values, 0)
+                count[rows, columns] += finite
             else:
                 count[rows, columns] += 1
             total[:, rows, columns] += own * values
@@ -357,7 +424,10 @@ def blend(
 def _overlaps(
     starts_along_axis: list[int], size: int, begin: int, extent: int
 ) -> list[tuple[int, slice, slice]]:
-    """Windows along one axis that reach into a part: number, cells of the part, cells of the window."""
+    """Return the windows that overlap a block along one axis.
+
+    Each item contains the index of the window, the cells of the block and the cells of the window.
+    """
     first, last = (
         bisect_right(starts_along_axis, begin - size),
         bisect_left(starts_along_axis, begin + extent),

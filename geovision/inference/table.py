@@ -1,15 +1,18 @@
-"""The table of an archive on disk: parts by station and date, a mark for each finished shard.
+"""Table of an archive on disk, partitioned by station and date.
+
+The table contains a record for each finished shard.
 
 ::
 
-    DIR/archive.json                                   model, preprocessing, classes, columns, flags
-    DIR/model/                                         the model itself
+    DIR/archive.json                                   manifest: model, preprocessing, classes, columns, flags
+    DIR/model/                                         the model
     DIR/station=gill/date=2014-03-10/KEY.parquet       rows of one shard
-    DIR/_shards/KEY.json                               the shard is whole: its files, parts, bad files,
+    DIR/_shards/KEY.json                               record of a finished shard: its files, parts, bad files
                                                        and the digest of archive.json
 
-A shard is written under temporary names, renamed, and marked last. What is not marked is no part of the
-table: it is swept away before the next run, so that a kill at any moment leaves no row twice.
+A shard is written under temporary names, then renamed, and its record is written last. Rows without a record
+are not part of the table and are removed before the next run. An interruption at any moment therefore leaves
+no duplicate rows.
 """
 
 from __future__ import annotations
@@ -35,94 +38,104 @@ __all__ = ["MANIFEST", "MODEL", "ArchiveTable", "open_table", "read_table"]
 
 MANIFEST, MODEL = "archive.json", "model"
 UNKNOWN = "unknown"
-"""Station or date of a frame that does not say; a name that no station has."""
+"""Station or date of a frame without this metadata; no station has this name."""
 
 _SHARD_RECORDS_DIR = "_shards"
 
 
 class ArchiveTable:
-    """The table in one folder.
+    """Partitioned table in a folder.
 
     Args:
-        folder: Of the table, on a disk that driver and workers share.
+        folder: Folder of the table, on a disk that the main process and all workers share.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
-    # --- what it holds ----------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Whether there is a table in the folder."""
+        """Return whether the folder contains a table."""
         return (self.folder / MANIFEST).exists()
 
     def check_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Refuse to go on with a table that is another.
+        """Check that an existing table has the same manifest.
+
+        Args:
+            manifest: Manifest of this run.
 
         Raises:
-            OptionError: It was begun with another model, or other preprocessing.
+            OptionError: If the table was started with another model or other preprocessing, or if the folder
+                contains parts but no manifest.
         """
         if not self.exists():
             if any(self.folder.glob("station=*")):
-                raise OptionError(f"{self.folder}: holds parts but no {MANIFEST}; choose another folder")
+                raise OptionError(f"{self.folder}: contains parts but no {MANIFEST}; choose another folder")
             return
         known, wanted = (
             _flatten_manifest(self.read_manifest()),
             _flatten_manifest(json.loads(json.dumps(manifest))),
         )
         different = [
-            f"{key} {_abbreviate(known.get(key))} and not {_abbreviate(wanted.get(key))}"
+            f"{key} {_abbreviate(known.get(key))} instead of {_abbreviate(wanted.get(key))}"
             for key in known | wanted
             if known.get(key) != wanted.get(key)
         ]
         if different:
             raise OptionError(
-                f"{self.folder}: was begun with {', '.join(different)}; "
-                "choose another folder, so that one table has one model and one way of reading"
+                f"{self.folder}: the table was started with {', '.join(different)}. "
+                "Choose another folder, since a table has one model and one preprocessing"
             )
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Write down what the table is made with, where that is not done.
+        """Write the manifest if the folder has none.
+
+        Args:
+            manifest: Model, preprocessing, classes, columns and flags; convertible to JSON.
 
         Raises:
-            StorageError: The folder cannot be written.
+            StorageError: If the folder cannot be written.
         """
         if not self.exists():
             text = json.dumps(manifest, indent=2, ensure_ascii=False)
             _atomic_io.write_text(self.folder / MANIFEST, f"{text}\n")
 
     def read_manifest(self) -> dict[str, Any]:
-        """What the table was made with.
+        """Return the manifest of the table.
 
         Raises:
-            InputError: There is no table.
+            InputError: If there is no table, or if its manifest is not readable or incomplete.
         """
         path = self.folder / MANIFEST
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
-                f"{self.folder}: no {MANIFEST}; not a folder that `geovision archive` wrote"
+                f"{self.folder}: no {MANIFEST}; expected a folder written by `geovision archive`"
             ) from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not readable ({error})") from error
         if missing := {"classes", "columns", "flags"} - set(manifest):
             raise InputError(
                 f"{path}: has no {', '.join(sorted(missing))}; "
-                "run `geovision archive` again into another folder"
+                "run `geovision archive` again with another folder"
             )
         return manifest
 
     def finished_shards(self) -> Iterator[Shard]:
-        """The shards that are whole."""
+        """Yield the finished shards."""
         for mark in self.shard_records() if self.exists() else ():
             yield Shard(mark["key"], tuple(ArchiveFile(path, size) for path, size in mark["files"]))
 
     def shard_records(self) -> Iterator[dict[str, Any]]:
-        """Of every finished shard: its key, files, number of rows, parts, and bad files with reasons.
+        """Yield the record of every finished shard.
+
+        Yields:
+            Key, files, number of rows, parts, and bad files with reasons.
 
         Raises:
-            OptionError: A shard that was made with another model, or other preprocessing.
+            OptionError: If a shard was written with another model or other preprocessing.
         """
         made_with = self.manifest_digest()
         for path in sorted((self.folder / _SHARD_RECORDS_DIR).glob("*.json")):
@@ -131,10 +144,10 @@ class ArchiveTable:
                 continue
             if mark.get("made_with") != made_with:
                 raise OptionError(
-                    f"{path}: its shard was made with another model or reading than {MANIFEST} says; "
-                    "remove this file, and the shard is done again"
+                    f"{path}: the model or preprocessing of this shard differs from {MANIFEST}; "
+                    "remove this file to predict the shard again"
                 )
-            # Whoever removes a part wants it done again.
+            # A shard with a removed part is predicted again.
             if all((self.folder / part / f"{path.stem}.parquet").exists() for part in mark["parts"]):
                 yield mark
 
@@ -145,11 +158,14 @@ class ArchiveTable:
             return None
 
     def manifest_digest(self) -> str:
-        """Of what the table is made with."""
+        """Return the SHA-256 digest of the manifest."""
         return _atomic_io.sha256(self.folder / MANIFEST)
 
     def remove_unfinished(self) -> None:
-        """Remove what a run that was killed left half done. Only for the one that holds the table."""
+        """Remove unfinished parts of an interrupted run.
+
+        The caller needs the lock of the table.
+        """
         whole = {mark["key"] for mark in self.shard_records()}
         for part in self.folder.glob("station=*/date=*/*"):
             if part.suffix != ".parquet" or part.stem not in whole:
@@ -168,8 +184,11 @@ class ArchiveTable:
             rows: Values by column; a row with an ``error`` marks its file as bad. Columns that the table
                 does not have are ignored, missing ones are null.
 
+        Returns:
+            The record of the shard.
+
         Raises:
-            StorageError: It could not be written; nothing of it is marked.
+            StorageError: If the rows cannot be written; the shard then has no record.
         """
         form = schema(self.read_manifest())
         parts: dict[str, list[Mapping[str, Any]]] = {}
@@ -193,7 +212,7 @@ class ArchiveTable:
                 _atomic_io.write_files(self.folder / place, {name: partial(_write, own, form)})
             _atomic_io.write_text(mark_path, json.dumps(mark, ensure_ascii=False))
         except StorageError:
-            for place in parts:  # what readers would take for rows of the table
+            for place in parts:  # readers would mistake these files for rows of the table
                 with contextlib.suppress(OSError):
                     (self.folder / place / name).unlink(missing_ok=True)
             raise
@@ -210,7 +229,9 @@ def _write(rows: Sequence[Mapping[str, Any]], arrow_schema: pyarrow.Schema, path
 
 
 def schema(manifest: Mapping[str, Any]) -> pyarrow.Schema:
-    """Return the columns of a table; ``station`` and ``date`` are in the folder names too.
+    """Return the Arrow schema of the part files of a table.
+
+    The columns ``station`` and ``date`` are not in the files but in the folder names.
 
     Args:
         manifest: Description of the table: its ``classes``, the Arrow types of its further ``columns`` by
@@ -235,13 +256,19 @@ def schema(manifest: Mapping[str, Any]) -> pyarrow.Schema:
 
 
 def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
-    """The table that `archive` wrote, not yet read: for what is larger than memory.
+    """Open a table of predictions without reading it into memory.
 
-    Columns are those of `read_table`. Rows come in no order.
+    The columns are those of `read_table`. The rows have no particular order.
+
+    Args:
+        folder: Folder that `run_archive` wrote.
+
+    Returns:
+        Dataset that reads rows on request.
 
     Raises:
-        InputError: No table there.
-        MissingExtraError: pyarrow is not installed.
+        InputError: If the folder contains no table.
+        MissingExtraError: If pyarrow is not installed.
     """
     _import_parquet()
     import pyarrow as pa
@@ -262,20 +289,26 @@ def open_table(folder: str | Path) -> pyarrow.dataset.Dataset:
 def read_table(
     folder: str | Path, *, columns: Sequence[str] | None = None, where: Any = None
 ) -> pyarrow.Table:
-    """The table that `archive` wrote, or a part of it, sorted by station, time, path and frame.
+    """Read a table of predictions, sorted by station, time, path and frame.
 
     Args:
-        folder: Of the table.
-        columns: Names; None: all, with ``station`` and ``date`` from the folders.
-        where: An expression of `pyarrow.dataset`, such as ``field("station") == "gill"``.
+        folder: Folder that `run_archive` wrote.
+        columns: Names of the columns. Default: all, with ``station`` and ``date`` from the folder names.
+        where: Filter, an expression of `pyarrow.dataset` such as ``field("station") == "gill"``. Default: all
+            rows.
+
+    Returns:
+        The table in memory.
 
     Raises:
-        InputError: No table there, or no such column.
-        MissingExtraError: pyarrow is not installed.
+        InputError: If the folder contains no table, or if the table has no such column.
+        MissingExtraError: If pyarrow is not installed.
     """
     data = open_table(folder)
     if columns is not None and (strange := [name for name in columns if name not in data.schema.names]):
-        raise InputError(f"{folder}: no column {strange[0]!r}; it has {', '.join(data.schema.names)}")
+        raise InputError(
+            f"{folder}: no column {strange[0]!r}; the columns are {', '.join(data.schema.names)}"
+        )
     order = [(name, "ascending") for name in ("station", "time", "path", "frame")]
     wanted = None if columns is None else sorted({*columns, *(name for name, _ in order)})
     ordered = data.to_table(columns=wanted, filter=where).sort_by(order)
@@ -289,7 +322,7 @@ def _partition_path(row: Mapping[str, Any]) -> str:
 
 
 def _flatten_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the reading is made of beside the rest, so that a difference can be named."""
+    """Return the manifest with the entries of ``reading`` at the top level."""
     rest = {key: value for key, value in manifest.items() if key != "reading"}
     return rest | dict(manifest.get("reading", {}))
 

@@ -1,4 +1,4 @@
-"""Windows over a map: where they lie, and how much each counts where several overlap."""
+"""Positions and blending weights of overlapping windows on a grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ __all__ = ["WindowGrid", "WindowRun", "window_starts", "window_weight"]
 
 @dataclass(frozen=True)
 class WindowRun:
-    """Neighbouring windows of one row, from `first` up to `last` and without it."""
+    """Neighboring windows of one row.
+
+    Args:
+        row: Index of the row of windows.
+        first: Column index of the first window.
+        last: Column index after the last window.
+    """
 
     row: int
     first: int
@@ -25,15 +31,16 @@ class WindowRun:
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """All windows over a grid, in rows.
+    """Regular arrangement of windows over a grid.
 
     Args:
-        shape: (rows, columns) of the grid, cells.
-        size: (height, width) of a window, cells.
-        overlap: Least fraction of a window's side that its neighbour covers too, from 0 to below 1.
+        shape: (rows, columns) of the grid, in cells.
+        size: (height, width) of a window, in cells.
+        overlap: Minimum overlap of two neighboring windows, as a fraction of the side of a window; at least 0
+            and below 1. Default: 0.5.
 
     Raises:
-        OptionError: An overlap outside of that.
+        OptionError: If `overlap` is outside of its range.
     """
 
     shape: tuple[int, int]
@@ -42,28 +49,46 @@ class WindowGrid:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
-            raise OptionError(f"overlap {self.overlap:g}: expected a fraction of a window, from 0 to below 1")
+            raise OptionError(
+                f"overlap {self.overlap:g}: expected a fraction of the window, at least 0 and below 1"
+            )
 
     @property
     def row_starts(self) -> list[int]:
-        """First cell of each row of windows; below 0 where a window is larger than the grid."""
+        """First grid row of each row of windows.
+
+        It is negative if a window is larger than the grid.
+        """
         return window_starts(self.shape[0], self.size[0], self.overlap)
 
     @property
     def column_starts(self) -> list[int]:
-        """First cell of each column of windows."""
+        """First grid column of each column of windows.
+
+        It is negative if a window is larger than the grid.
+        """
         return window_starts(self.shape[1], self.size[1], self.overlap)
 
     @property
     def stride(self) -> tuple[float, float]:
-        """Cells from one window to the next, down and across; the side of the only one."""
+        """Mean distance of neighboring windows in cells, (y, x).
+
+        It is the size of the window along an axis with a single window.
+        """
         return tuple(
             (places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else float(side)
             for places, side in zip((self.row_starts, self.column_starts), self.size, strict=True)
         )  # type: ignore[return-value]
 
     def runs(self, max_length: int) -> Iterator[WindowRun]:
-        """All windows, row by row, in runs of at most so many."""
+        """Yield all windows row by row, in runs.
+
+        Args:
+            max_length: Maximum number of windows in a run.
+
+        Yields:
+            Runs of neighboring windows of one row.
+        """
         count = len(self.column_starts)
         for row in range(len(self.row_starts)):
             for first in range(0, count, max_length):
@@ -71,14 +96,22 @@ class WindowGrid:
 
 
 def window_starts(extent: int, size: int, overlap: float) -> list[int]:
-    """Where windows of a side begin along an axis: evenly, from end to end of it.
+    """Return the evenly spaced start positions of windows along an axis.
 
-    The last one ends with the axis, so that no window has cells that are not there; only a window
-    larger than the axis does, on both sides alike.
+    The last window ends with the axis, so all windows are inside the grid. A window larger than the axis is
+    centered and extends beyond both ends.
 
-    >>> starts(1000, 512, 0.5)
+    Args:
+        extent: Length of the axis, in cells.
+        size: Length of a window, in cells.
+        overlap: Minimum overlap of two neighboring windows, as a fraction of `size`.
+
+    Returns:
+        Index of the first cell of each window.
+
+    >>> window_starts(1000, 512, 0.5)
     [0, 244, 488]
-    >>> starts(100, 512, 0.5)
+    >>> window_starts(100, 512, 0.5)
     [-206]
     """
     if extent <= size:
@@ -89,12 +122,18 @@ def window_starts(extent: int, size: int, overlap: float) -> list[int]:
 
 
 def window_weight(size: int) -> NDArray[np.float64]:
-    """What the cells along the side of a window count: 1 in its middle, near 0 at its edges.
+    """Return the blending weights along one side of a window.
 
-    ``sin^2(pi (i + 1/2) / size)``, Hann's window; at an overlap of one half the weights of all windows
-    add up to 1 nearly everywhere.
+    The weights form a Hann window, ``sin^2(pi (i + 1/2) / size)``: 1 in the middle and near 0 at the edges.
+    At an overlap of one half, the weights of all windows add up to 1 almost everywhere.
 
-    >>> weight(4).round(3).tolist()
+    Args:
+        size: Length of the window, in cells.
+
+    Returns:
+        Weights between 0 and 1, float64, shape (size,).
+
+    >>> window_weight(4).round(3).tolist()
     [0.146, 0.854, 0.854, 0.146]
     """
     return np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2

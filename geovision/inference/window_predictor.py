@@ -1,4 +1,7 @@
-"""A model as what is asked about windows: in this process, or on workers that read it from a folder."""
+"""Prediction functions for windows, in this process or on workers.
+
+Workers load the model from a folder.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,17 @@ __all__ = ["LocalPredictor", "make_predict_fn", "output_names", "temporary_sibli
 
 
 def output_names(target: Target) -> tuple[str, ...]:
-    """Names of what a model says of a place: the class that is looked for, or all classes, each with its
-    probability; a mask, the same; or a field, in its unit."""
+    """Return the names of the layers that a model predicts.
+
+    The layers are probabilities for classes and masks, and values in the unit of the target for fields.
+
+    Args:
+        target: Target of the model.
+
+    Returns:
+        The positive class if the target has one, otherwise all classes; for masks and fields, the name of
+        the target.
+    """
     if isinstance(target, ClassTarget):
         return (target.positive,) if target.positive else target.classes
     return (target.name,)
@@ -35,12 +47,16 @@ def output_names(target: Target) -> tuple[str, ...]:
 def make_predict_fn(
     model: GeoModel, precision: str, executor_config: executor.ExecutorConfig | None, scratch: Path
 ) -> PredictFn:
-    """What is asked about windows.
+    """Return the function that predicts batches of windows.
 
     Args:
-        precision: As for `GeoModel.predict`.
-        executor_config: Who asks; None: this process.
-        scratch: A folder that the workers see.
+        model: Model that predicts.
+        precision: Precision, as for `GeoModel.predict`.
+        executor_config: Workers that predict. None selects this process.
+        scratch: Folder that the workers can read. The model is saved there if workers are used.
+
+    Returns:
+        A callable that can be pickled if workers are used.
     """
     if executor_config is None or not (executor_config.num_workers or executor_config.scheduler):
         return LocalPredictor(optimize_model(model, precision))
@@ -48,18 +64,31 @@ def make_predict_fn(
 
 
 class LocalPredictor:
-    """A model in this process."""
+    """Prediction function that runs a model in this process.
+
+    Args:
+        optimized: Model, optimized for inference.
+    """
 
     def __init__(self, optimized: OptimizedModel) -> None:
         self.optimized = optimized
 
     def __call__(self, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        """Predict a batch of windows.
+
+        Args:
+            inputs: Values by input name, shape (window, *layout).
+            valid: Valid masks by input name, of the same shapes.
+
+        Returns:
+            Shape (window, layer) for classes, (window, 1, y, x) for masks and fields.
+        """
         return _predict(self.optimized, inputs, valid)
 
 
 @dataclass(frozen=True)
 class _WorkerPredictor:
-    """A model in a folder that workers share."""
+    """Prediction function that loads a model from a shared folder."""
 
     folder: str
     precision: str
@@ -77,8 +106,8 @@ def _load_model(folder: str) -> GeoModel:
 
 
 def _predict(optimized: OptimizedModel, inputs: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
-    """``(window, layer)`` of classes, ``(window, 1, y, x)`` of masks and fields; see `output_names`."""
-    # Where all is there, nothing has to be masked.
+    """Predict a batch of windows; see `LocalPredictor.__call__`."""
+    # A mask without missing values would only cost time.
     masks = {name: _match_memory_format(mask) for name, mask in valid.items() if not mask.all()}
     values, _ = optimized(inputs, masks)
     target = optimized.head.target
@@ -86,18 +115,30 @@ def _predict(optimized: OptimizedModel, inputs: Mapping[str, Tensor], valid: Map
         found = optimized.head.probabilities(values)
         return found[:, [target.classes.index(target.positive)]] if target.positive else found
     found = optimized.head.estimate(values)
-    there = optimized.valid_mask(inputs, masks, values)
-    return found if there is None else torch.where(there.expand_as(found), found, torch.nan)
+    predicted = optimized.valid_mask(inputs, masks, values)
+    return found if predicted is None else torch.where(predicted.expand_as(found), found, torch.nan)
 
 
 def _match_memory_format(mask: Tensor) -> Tensor:
-    """A mask in memory as the values are."""
+    """Return a mask with the memory format of the values."""
     return mask.contiguous(memory_format=torch.channels_last if mask.ndim == 4 else torch.contiguous_format)
 
 
 @contextmanager
 def temporary_sibling_dir(folder: Path) -> Iterator[Path]:
-    """A folder beside the results, gone in the end whatever happens."""
+    """Create a temporary folder and remove it on exit.
+
+    It is created inside `folder`, on the same disk as the results, and is also removed after an error.
+
+    Args:
+        folder: Folder of the results. It is created if it does not exist.
+
+    Yields:
+        Path of the temporary folder.
+
+    Raises:
+        StorageError: If the folder cannot be created.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".geovision-scene-", dir=folder))

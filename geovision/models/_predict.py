@@ -157,7 +157,7 @@ def _predict_batch(
         except InputError as error:
             if not skip_errors:
                 raise
-            predictions[index] = prepared.head.answer(
+            predictions[index] = prepared.head.prediction_type(
                 source=source.name, flags=("unreadable",), error=str(error)
             )
             continue
@@ -172,7 +172,7 @@ def _predict_batch(
             if not skip_errors:
                 raise
             decoded = [
-                prepared.head.answer(source=name, flags=("unreadable",), error=f"{name}: {error}")
+                prepared.head.prediction_type(source=name, flags=("unreadable",), error=f"{name}: {error}")
                 for name in names
             ]
         for (index, loaded), prediction in zip(group, decoded, strict=True):

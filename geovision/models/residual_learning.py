@@ -250,7 +250,7 @@ class ResidualHead(FieldHead):
         return {} if members.shape[1] == 1 else {"spread": members.std(1, keepdim=True)}
 
     @torch.no_grad()
-    def fit_answers(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
+    def fit_postprocessing(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> None:
         """Fit the quantile mapping to the predictions of the training days.
 
         It is fitted after the training.

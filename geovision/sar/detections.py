@@ -1,4 +1,4 @@
-"""From a map of probabilities to places: local maxima, each with its centre and radius, as GeoJSON."""
+"""Detections in a probability map, with center, radius and GeoJSON output."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ __all__ = ["Detection", "detection_fractions", "find_detections", "find_peaks", 
 
 @dataclass(frozen=True)
 class Detection:
-    """One place where the looked-for thing is likely.
+    """Detection with a high probability of the positive class.
 
     Attributes:
-        row, column: Centre on the map's grid, cells from its outer corner.
-        longitude, latitude: Of the centre, degrees, WGS84.
-        radius: Radius of a disk as large as the area around that reaches the threshold, in km.
-        probability: The highest of the map there.
-        valid: Fraction of that disk that has data.
-        mask_fractions: Fraction of the disk that each mask covers, by name; None: the mask does not reach
+        row: Row of the center on the grid of the map, in cells from the outer corner.
+        column: Column of the center on the grid of the map, in cells from the outer corner.
+        longitude: Longitude of the center, degrees, WGS84.
+        latitude: Latitude of the center, degrees, WGS84.
+        radius: Radius of the disk with the same area as the cells that reach the threshold, in km.
+        probability: Maximum probability in these cells.
+        valid: Fraction of the disk with valid data.
+        mask_fractions: Fraction of the disk that each mask covers, by name; None if the mask has no data
             there.
     """
 
@@ -49,23 +51,25 @@ class Detection:
 def find_peaks(
     probability: NDArray[np.floating], *, threshold: float, separation: float
 ) -> list[tuple[float, float, float, float]]:
-    """Places that reach a threshold, the most conspicuous first.
+    """Find the peaks of a probability map.
 
-    What reaches the threshold is smoothed over half the separation, so that a plateau has its peak in
-    its middle. A peak is the highest within the separation. The cells that reach the threshold belong
-    to the nearest peak within the separation, and their centre, weighted by their excess, is the place.
+    The peaks are in descending order of the smoothed probability. Probabilities that reach the threshold are
+    smoothed over half the separation, so that the peak of a plateau is in its center. A peak is the maximum
+    within the separation. Each cell that reaches the threshold is assigned to the nearest peak within the
+    separation. The position of a peak is the centroid of its cells, weighted by their excess over the
+    threshold.
 
     Args:
-        probability: ``(y, x)``, NaN where nothing is known.
-        threshold: Least probability.
-        separation: Least distance of two places, cells.
+        probability: Probabilities, shape (y, x), NaN in cells without a prediction.
+        threshold: Minimum probability, 0 to 1.
+        separation: Minimum distance of two peaks, in cells.
 
     Returns:
-        (row, column, radius, probability) of each; rows and columns from the outer corner of the first
-        cell, the radius in cells.
+        (row, column, radius, probability) of each peak. Rows and columns are counted from the outer corner of
+        the first cell; the radius is in cells.
 
     Raises:
-        MissingExtraError: scipy is not installed.
+        MissingExtraError: If scipy is not installed.
     """
     try:
         from scipy import ndimage
@@ -86,44 +90,53 @@ def find_peaks(
 
 
 def _peak_candidates(
-    is_high: NDArray[np.floating], probability: Sequence[tuple[int, int]], threshold: float, separation: float
+    high: NDArray[np.floating], peaks: Sequence[tuple[int, int]], threshold: float, separation: float
 ) -> list[tuple[float, float, float, float]]:
-    rows, columns = np.nonzero(is_high)
-    distances = [np.hypot(rows - r, columns - c) for r, c in probability]
+    rows, columns = np.nonzero(high)
+    distances = [np.hypot(rows - r, columns - c) for r, c in peaks]
     nearest, closest = np.zeros(len(rows), int), distances[0]
     for number, own in enumerate(distances[1:], 1):
         nearer = own < closest
         nearest[nearer], closest = number, np.where(nearer, own, closest)
     found = []
-    for number in range(len(probability)):
+    for number in range(len(peaks)):
         own = (nearest == number) & (closest <= separation)
         if not own.any():
             continue
-        # By how far they exceed the threshold, so that the skirts of a place do not move it; on a
-        # plateau at the threshold all alike.
-        weights = is_high[rows[own], columns[own]].astype(np.float64) - threshold + 1e-6
-        centre = [float((weights * (axis[own] + 0.5)).sum() / weights.sum()) for axis in (rows, columns)]
+        # The excess over the threshold as weight keeps weak outskirts from shifting the center. The small
+        # constant gives equal weights to a plateau exactly at the threshold.
+        weights = high[rows[own], columns[own]].astype(np.float64) - threshold + 1e-6
+        center = [float((weights * (axis[own] + 0.5)).sum() / weights.sum()) for axis in (rows, columns)]
         found.append(
             (
-                centre[0],
-                centre[1],
+                center[0],
+                center[1],
                 math.sqrt(own.sum() / math.pi),
-                float(is_high[rows[own], columns[own]].max()),
+                float(high[rows[own], columns[own]].max()),
             )
         )
     return found
 
 
-# --- what is there --------------------------------------------------------------------------------
+# --- valid and masked fractions -------------------------------------------------------------------
 
 
 def detection_fractions(
     detection: Detection, source: PatchSource, masks: Mapping[str, str | Path]
 ) -> tuple[float, dict[str, float | None]]:
-    """Fraction of a detection's disk that has data, and that each mask covers.
+    """Return the valid and the masked fractions of a detection's disk.
+
+    Args:
+        detection: Detection on the grid of the source.
+        source: Source of the scene.
+        masks: Paths of the mask rasters by name.
+
+    Returns:
+        Valid fraction, 0 to 1; and covered fraction by mask name, None if the mask has no data there.
 
     Raises:
-        UnreadableFileError, InputError: A mask that cannot be read, or has no place on a map.
+        UnreadableFileError: If a mask cannot be read.
+        InputError: If a mask has no coordinate reference system.
     """
     row, column, disk = _disk(detection, source.grid)
     valid = source.read(row, column, disk.shape).any_valid
@@ -132,7 +145,10 @@ def detection_fractions(
 
 
 def _disk(detection: Detection, grid: MapGrid) -> tuple[int, int, NDArray[np.bool_]]:
-    """First row and column of the cells around a detection, and which of them lie in its disk."""
+    """Return the box around a detection and the mask of its disk.
+
+    The box is given by its first row and column, and by the shape of the mask.
+    """
     radius = max(1000 * detection.radius / grid.cell_size[0], 0.5)
     begin = [max(math.floor(place - radius), 0) for place in (detection.row, detection.column)]
     end = [
@@ -145,21 +161,29 @@ def _disk(detection: Detection, grid: MapGrid) -> tuple[int, int, NDArray[np.boo
 
 
 def mask_fraction(path: str | Path, grid: MapGrid, region: NDArray[np.bool_]) -> float | None:
-    """Fraction of cells that a mask covers: where it is neither 0 nor without data.
+    """Return the fraction of cells in a region that a mask covers.
+
+    A cell is covered if the mask has valid data there that differ from 0.
 
     Args:
-        path: A raster in any projection; its first band counts.
-        grid: The cells.
-        region: bool ``(y, x)``: which of them.
+        path: Path of a raster in any projection; its first band is used.
+        grid: Grid of the region.
+        region: Cells of the region, bool, shape (y, x).
 
     Returns:
-        0 to 1, of the cells that the mask knows; None where it knows none.
+        Covered fraction of the cells with mask data, 0 to 1; None if there are none.
+
+    Raises:
+        UnreadableFileError: If the mask cannot be read.
+        InputError: If the mask has no coordinate reference system.
     """
     rasterio = rasterio_module()
     try:
         with rasterio.open(path) as mask:
             if mask.crs is None:
-                raise InputError(f"{path}: no place on a map; a mask needs one")
+                raise InputError(
+                    f"{path}: has no coordinate reference system; use a georeferenced raster as mask"
+                )
             settings: dict[str, Any] = {} if mask.nodata is not None else {"add_alpha": True}
             height, width = grid.shape
             with rasterio.vrt.WarpedVRT(
@@ -167,7 +191,7 @@ def mask_fraction(path: str | Path, grid: MapGrid, region: NDArray[np.bool_]) ->
             ) as warped:
                 values, known = warped.read(1), warped.read_masks(1) > 0
     except rasterio.errors.RasterioError as error:
-        raise UnreadableFileError(f"{path}: no mask that can be read ({error})") from error
+        raise UnreadableFileError(f"{path}: not readable as a mask raster ({error})") from error
     known = known & region & np.isfinite(values)
     return float((values[known] != 0).mean()) if known.any() else None
 
@@ -183,12 +207,16 @@ def to_geojson(
     time: datetime.datetime | None,
     metadata: Mapping[str, Any],
 ) -> str:
-    """A collection of points after RFC 7946: longitude and latitude on WGS84, -180 to 180.
+    """Return detections as a GeoJSON feature collection of points (RFC 7946).
+
+    Coordinates are longitude (-180 to 180) and latitude in degrees, WGS84.
 
     Args:
-        label, name: Of what was looked for.
-        time: Of the scene, UTC.
-        metadata: What made it; a member of the collection.
+        detections: Detections in order.
+        label: Label of the detected class.
+        name: Name of the detected class.
+        time: Time of the scene, UTC; None if not known.
+        metadata: Provenance of the detections, written as the member ``geovision`` of the collection.
     """
     features = [
         {
@@ -216,14 +244,16 @@ def to_geojson(
 def find_detections(
     mosaic: Mosaic, source: PatchSource, threshold: float, separation: float, masks: Mapping[str, str | Path]
 ) -> list[Detection]:
-    """Return the detections in the first layer of a mosaic; none if it has several layers.
+    """Return the detections in a mosaic with a single layer.
+
+    The list is empty if the mosaic has several layers.
 
     Args:
         mosaic: Merged predictions of one class.
-        source: The raster that was predicted on.
+        source: Source of the predicted scene.
         threshold: Minimum probability, 0 to 1.
         separation: Minimum distance of two detections, in km.
-        masks: Name to path of rasters whose covered fraction is reported.
+        masks: Paths of mask rasters by name; the fraction of each detection that they cover is computed.
     """
     if len(mosaic.layers) != 1:
         return []

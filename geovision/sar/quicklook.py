@@ -1,5 +1,7 @@
-"""A picture of a scene with what was found in it, under a graticule. Coastlines would need data that do
-not come with the package."""
+"""Quicklook of a scene with its detections and a graticule.
+
+There are no coastlines, since the package does not contain the data for them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from geovision.sar.detections import Detection
 __all__ = ["graticule", "plot_quicklook"]
 
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
-_NUM_LINES = 5  # about so many of each kind
+_NUM_LINES = 5  # approximate number of meridians, and of parallels
 _CONTOUR_LEVELS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -30,17 +32,21 @@ def plot_quicklook(
     layer: str,
     title: str,
 ) -> Any:
-    """A figure: the scene in grey, the probability over it, detections as numbered circles.
+    """Plot the scene in gray, with the probability map and numbered detections.
 
     Args:
-        image: ``(y, x)``, NaN where there is no data; of any resolution, over all of the grid.
-        probability: ``(y, x)``, likewise.
-        grid: What both cover.
-        layer: What is probable.
-        title: Above it.
+        image: Scene, shape (y, x), NaN in cells without data; at any resolution, covering the whole grid.
+        probability: Probability map, shape (y, x), also at any resolution.
+        grid: Grid that both cover.
+        detections: Detections, drawn as numbered circles.
+        layer: Name of the predicted class, for the color bar.
+        title: Title of the figure.
+
+    Returns:
+        The figure.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
+        MissingExtraError: If matplotlib is not installed.
     """
     rows, columns = grid.shape
     width = 7.0
@@ -51,7 +57,7 @@ def plot_quicklook(
     low, high = np.percentile(seen, (1, 99)) if seen.size else (0, 1)
     axes.set_facecolor("0.85")
     axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, interpolation="none")
-    # What is improbable lets the scene show through.
+    # The opacity increases with the probability, so that the scene is visible elsewhere.
     strength = 0.6 * np.nan_to_num(probability)
     overlay = axes.imshow(
         probability, cmap="autumn_r", vmin=0, vmax=1, alpha=strength, extent=extent, interpolation="nearest"
@@ -87,7 +93,7 @@ def _draw_detection(axes: Any, detection: Detection, grid: MapGrid, number: int)
 
 
 def _draw_graticule(axes: Any, grid: MapGrid) -> None:
-    """Meridians and parallels, each with its label upon it."""
+    """Draw labeled meridians and parallels."""
     for text, columns, rows in graticule(grid):
         axes.plot(columns, rows, color="white", linewidth=0.7, alpha=0.8)
         inside = np.flatnonzero(np.isfinite(columns))
@@ -107,10 +113,13 @@ def _draw_graticule(axes: Any, grid: MapGrid) -> None:
 
 
 def graticule(grid: MapGrid) -> list[tuple[str, NDArray[np.floating], NDArray[np.floating]]]:
-    """Meridians and parallels that cross a grid.
+    """Return the meridians and parallels that cross a grid.
+
+    Args:
+        grid: Grid of the figure.
 
     Returns:
-        Label, columns and rows of each, NaN outside of the grid.
+        Label, columns and rows of each line; NaN outside of the grid.
     """
     rows, columns = (np.linspace(0, side, 41) for side in grid.shape)
     r, c = np.meshgrid(rows, columns, indexing="ij")
@@ -118,7 +127,7 @@ def graticule(grid: MapGrid) -> list[tuple[str, NDArray[np.floating], NDArray[np
     known = np.isfinite(longitude) & np.isfinite(latitude)
     longitude, latitude = longitude[known], latitude[known]
     west, east = _longitude_arc(longitude)
-    # A little further, so that a line just outside of the places that were looked at is not missed.
+    # The margin includes lines that cross the grid between the sampled points.
     south, north = max(latitude.min() - 1, -90.0), min(latitude.max() + 1, 90.0)
     found = []
     for meridian in _round_values(west, east):
@@ -131,7 +140,10 @@ def graticule(grid: MapGrid) -> list[tuple[str, NDArray[np.floating], NDArray[np
 
 
 def _longitude_arc(longitude: NDArray[np.floating]) -> tuple[float, float]:
-    """The shortest arc that holds all longitudes; its end may be above 180."""
+    """Return the shortest arc that contains all longitudes.
+
+    The end of the arc may be above 180 degrees.
+    """
     ordered = np.sort(longitude % 360)
     gaps = np.diff(np.append(ordered, ordered[0] + 360))
     widest = int(gaps.argmax())

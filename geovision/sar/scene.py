@@ -1,4 +1,4 @@
-"""A model over one scene, however large: a map of probabilities, places on it, a picture."""
+"""Prediction of a whole radar scene: probability map, detections and quicklook."""
 
 from __future__ import annotations
 
@@ -43,28 +43,30 @@ from geovision.sar.scene_config import (
 __all__ = ["ExplainFn", "SceneProgress", "SceneSummary", "predict_scene"]
 
 SceneProgress = Callable[[str, int, int], None]
-"""What is under way (``"warping"`` for a SAFE folder, ``"averaging"``, ``"asking"``, ``"merging"``), how
-much is done, how much there is."""
+"""Function of the current stage, the number of finished steps and the number of all steps. The stages are
+``"warping"`` (SAFE folders only), ``"averaging"``, ``"asking"`` (prediction) and ``"merging"``."""
 
 ExplainFn = Callable[[NDArray[np.uint8]], Any]
-"""A figure of what in a window, counts ``(channel, y, x)``, speaks for the answer."""
+"""Function of a window, counts of shape (channel, y, x), that returns a figure of its attribution map."""
 
-_MAX_READER_THREADS = 2  # threads that average the scene, each with a tile in memory
-_MAX_QUICKLOOK_SIZE = 900  # pixels of a quick look
-_MAX_EXPLANATIONS = 20  # pictures of why, for the most conspicuous detections
+_MAX_READER_THREADS = 2  # threads that average the scene; each holds a tile in memory
+_MAX_QUICKLOOK_SIZE = 900  # maximum side of the quicklook image in pixels
+_MAX_EXPLANATIONS = 20  # maximum number of attribution figures, for the first detections
 
 
 @dataclass(frozen=True)
 class SceneSummary:
-    """What a scene run left.
+    """Result of `predict_scene`.
 
     Attributes:
-        files: By what they are: ``"probability"``, ``"count"``, ``"detections"``, ``"picture"``, and where it
-            was asked why, ``"why_1"`` and so on, in the order of the detections.
-        detections: The most conspicuous first.
-        grid: Of the maps.
-        windows, skipped: How many there are, and how many have too little data.
-        seconds: By what was done.
+        files: Paths of the written files, with the keys ``"probability"``, ``"count"``, ``"detections"`` and
+            ``"picture"`` (the quicklook). With `explain_fn`, also ``"why_1"`` and so on, the attribution
+            figures in the order of the detections.
+        detections: Detections in descending order of the smoothed probability.
+        grid: Grid of the maps.
+        windows: Number of windows.
+        skipped: Number of windows that were skipped because too few of their pixels are valid.
+        seconds: Duration of each stage, in s.
     """
 
     files: Mapping[str, Path]
@@ -93,51 +95,61 @@ def predict_scene(
     progress: SceneProgress | None = None,
     explain_fn: ExplainFn | None = None,
 ) -> SceneSummary:
-    """Ask a model about every window of a radar scene, and write a map of what it says.
+    """Predict a radar scene and write a probability map and detections.
 
-    ``OUT_probability.tif`` and ``OUT_count.tif`` (cloud-optimised GeoTIFF on the model's pixels, in a
-    projection in metres: the mean probability of all windows over a cell, weighted by how near to
-    their middle it lies, and how many they are), ``OUT.geojson`` (detections) and ``OUT.png``. All of
-    them are written, or none. Memory does not grow with the scene; the disk of `out` holds its counts and
-    the merged maps meanwhile, up to 8 bytes a model pixel.
+    The function writes all of these files, or none:
+
+    - ``OUT_probability.tif``: in each cell, the mean probability of all windows that cover it, with larger
+      weights near the middle of a window;
+    - ``OUT_count.tif``: the number of these windows;
+    - ``OUT.geojson``: the detections;
+    - ``OUT.png``: a quicklook.
+
+    Both maps are cloud-optimized GeoTIFF files with the pixel size of the model, in a projection in meters.
+    Memory does not grow with the scene. During the run, the disk of `out` holds the counts of the scene and
+    the merged maps, up to 8 bytes per pixel of the model.
 
     Args:
-        model: One that takes radar in counts, of pixels with a size on the ground.
-        path: The scene, see `geovision.readers.sar.open_scene`; or a Sentinel-1 SAFE folder, see
+        model: Classifier of radar counts with a pixel size on the ground.
+        path: Path of the scene, see `geovision.readers.sar.open_scene`; or of a Sentinel-1 SAFE folder, see
             `geovision.readers.sar.write_map`.
-        out: Folder and first part of the names of the results.
-        scene_config: What the file does not say.
-        overlap: Fraction of a window's side that its neighbour covers too, at least.
-        min_valid: Minimum fraction of valid pixels in a window; other windows are skipped.
-        threshold: Minimum probability of a detection.
+        out: Folder and file name prefix of the results.
+        scene_config: Declared properties of the scene.
+        overlap: Minimum overlap of two neighboring windows, as a fraction of the side of a window.
+            Default: 0.5.
+        min_valid: Minimum fraction of valid pixels in a window; other windows are skipped. Default: 0.25.
+        threshold: Minimum probability of a detection, 0 to 1. Default: 0.5.
         separation: Minimum distance of two detections, in km. Default: half a window.
-        masks: Name to path of rasters, such as ``{"land": "land.tif"}``; the fraction of each detection
-            that they cover is stated.
-        batch_size: Windows a forward pass.
-        precision: As for `GeoModel.predict`.
-        executor_config: Who asks the model; None: this process.
-        progress: Is told how far it is.
-        explain_fn: Draws what speaks for each of the first 20 detections, in the window around its centre,
-            such as ``lambda window: geovision.explain(model, window).plot()``: ``OUT_why_1.png`` and so on.
+        masks: Paths of rasters by name, such as ``{"land": "land.tif"}``; the fraction of each detection that
+            they cover is reported. Default: none.
+        batch_size: Number of windows in a forward pass. Default: 16.
+        precision: Precision, as for `GeoModel.predict`. Default: ``"auto"``.
+        executor_config: Local processes or Dask cluster that predict. Default: this process.
+        progress: Function that is called with the stage and its progress, see `SceneProgress`.
+        explain_fn: Function that draws the attribution map of the window around a detection, such as
+            ``lambda window: geovision.explain(model, window).plot()``. It is called for the first 20
+            detections; the figures are ``OUT_why_1.png`` and so on. Default: none.
+
+    Returns:
+        Paths of the files, detections, grid, number of windows and duration.
 
     Raises:
-        OptionError: A model of another kind, options that exclude each other, or a missing `db_range`.
-        InputError: A scene that cannot be taken; see its message. Or no window has enough data.
-        MissingExtraError: A SAFE folder, without satpy.
-        StorageError: The results could not be written; what stood there is untouched.
+        OptionError: If the model is of another kind, if options exclude each other, or if the decibel range
+            is missing.
+        InputError: If the scene is not suitable, or if no window has enough valid data.
+        MissingExtraError: If `path` is a SAFE folder and satpy is not installed.
+        StorageError: If the results cannot be written; existing files are kept unchanged.
     """
     source_spec, layers = scene_input(model)
     db_range = resolve_db_range(model, scene_config)
     masks = dict(masks or {})
-    told = progress or (lambda what, done, whole: None)
+    report = progress or (lambda stage, done, total: None)
     clock = _Stopwatch()
     out = Path(out).absolute()
-    with warped_scene(path, source_spec, scene_config, db_range, told) as (path, scene_config):
+    with warped_scene(path, source_spec, scene_config, db_range, report) as (path, scene_config):
         given, grid, windows = open_scene_windows(path, source_spec, scene_config, overlap)
-        for mask in masks.values():
-            mask_fraction(
-                mask, grid.window(0, 0, (1, 1)), np.ones((1, 1), bool)
-            )  # a bad one fails before the work
+        for mask in masks.values():  # an unreadable mask raises before the prediction
+            mask_fraction(mask, grid.window(0, 0, (1, 1)), np.ones((1, 1), bool))
         with temporary_sibling_dir(out.parent) as scratch:
             with storage_errors(scratch):
                 counts = write_counts(
@@ -146,7 +158,7 @@ def predict_scene(
                     db_range,
                     scratch / "counts.tif",
                     threads=min(executor.num_cpus(), _MAX_READER_THREADS),
-                    progress=lambda done, whole: told("averaging", done, whole),
+                    progress=lambda done, total: report("averaging", done, total),
                 )
             clock.lap("averaging")
             source = SingleInputSource(source_spec.name, counts)
@@ -157,22 +169,27 @@ def predict_scene(
                 batch_size,
                 min_valid,
             )
-            answers = sliding_window_predict(
+            predictions = sliding_window_predict(
                 job,
                 scratch,
                 executor_config or executor.ExecutorConfig(),
-                lambda done, whole: told("asking", done, whole),
+                lambda done, total: report("asking", done, total),
             )
-            _check_any_selected(answers, job, given)
+            _check_any_selected(predictions, job, given)
             clock.lap("asking")
-            about = _provenance(model, given, db_range, windows, min_valid, threshold)
+            provenance = _provenance(model, given, db_range, windows, min_valid, threshold)
             maps = merge(
-                answers, source, layers, about, scratch, lambda done, whole: told("merging", done, whole)
+                predictions,
+                source,
+                layers,
+                provenance,
+                scratch,
+                lambda done, total: report("merging", done, total),
             )
             detections = find_detections(
                 maps, source, threshold, separation or min(windows.size) / 2 * grid.cell_size[0] / 1000, masks
             )
-            reasons = (
+            explanations = (
                 [
                     explain_fn(_centered_window(counts, each, windows))
                     for each in detections[:_MAX_EXPLANATIONS]
@@ -180,13 +197,13 @@ def predict_scene(
                 if explain_fn
                 else []
             )
-            files = _write_results(out, model, given, maps, counts, detections, about, reasons)
+            files = _write_results(out, model, given, maps, counts, detections, provenance, explanations)
             clock.lap("merging")
-    skipped = int((~answers.selected).sum())
-    return SceneSummary(files, tuple(detections), grid, answers.selected.size, skipped, clock.laps)
+    skipped = int((~predictions.selected).sum())
+    return SceneSummary(files, tuple(detections), grid, predictions.selected.size, skipped, clock.laps)
 
 
-# --- what is asked ----------------------------------------------------------------------------------
+# --- validation -------------------------------------------------------------------------------------
 
 
 def _check_any_selected(predictions: WindowPredictions, task: WindowTask, scene: RadarScene) -> None:
@@ -205,7 +222,7 @@ def _check_any_selected(predictions: WindowPredictions, task: WindowTask, scene:
     )
 
 
-# --- what comes out ---------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------
 
 
 def _provenance(
@@ -216,7 +233,7 @@ def _provenance(
     min_valid: float,
     threshold: float,
 ) -> dict[str, Any]:
-    """What made the result, so that it can be made again."""
+    """Return the settings that are needed to reproduce the result."""
     return {
         "model": model.spec.name,
         "weights": weights_digest(model),
@@ -243,7 +260,7 @@ def _write_results(
     provenance: Mapping[str, Any],
     explanations: list[Any],
 ) -> dict[str, Path]:
-    """All results, or none."""
+    """Write all results or none, and return their paths."""
     label = mosaic.layers[0]
     card = model.target.card(label)  # type: ignore[union-attr]
     name = card.name.en if card else label
@@ -251,7 +268,7 @@ def _write_results(
     title = (
         f"{Path(scene.path).name}  {scene.time:%Y-%m-%d %H:%M} UTC" if scene.time else Path(scene.path).name
     )
-    picture = quicklook.plot_quicklook(
+    figure = quicklook.plot_quicklook(
         _quicklook_image(counts),
         mosaic.reduced,
         mosaic.grid,
@@ -266,19 +283,22 @@ def _write_results(
         ),
         "count": ("_count.tif", lambda path: mosaic.count.write_cog(path, overviews="nearest")),
         "detections": (".geojson", lambda path: path.write_text(text, encoding="utf-8")),
-        "picture": (".png", lambda path: picture.savefig(path, format="png", dpi=100)),
+        "picture": (".png", lambda path: figure.savefig(path, format="png", dpi=100)),
     }
-    for number, reason in enumerate(explanations, start=1):
-        writers[f"why_{number}"] = (f"_why_{number}.png", partial(reason.savefig, format="png", dpi=100))
+    for number, explanation in enumerate(explanations, start=1):
+        writers[f"why_{number}"] = (f"_why_{number}.png", partial(explanation.savefig, format="png", dpi=100))
     _atomic_io.write_files(out.parent, {f"{out.name}{end}": write for end, write in writers.values()})
     return {kind: out.with_name(f"{out.name}{end}") for kind, (end, _) in writers.items()}
 
 
 def _centered_window(counts: CountsRaster, detection: Detection, windows: WindowGrid) -> NDArray[np.uint8]:
-    """The window with a detection in its middle, or as near as the map reaches."""
+    """Return the window around a detection.
+
+    The detection is in the center, unless the window would extend beyond the map.
+    """
     first = [
-        int(np.clip(round(centre - side / 2), 0, max(extent - side, 0)))
-        for centre, side, extent in zip(
+        int(np.clip(round(center - side / 2), 0, max(extent - side, 0)))
+        for center, side, extent in zip(
             (detection.row, detection.column), windows.size, counts.grid.shape, strict=True
         )
     ]
@@ -289,7 +309,10 @@ def _centered_window(counts: CountsRaster, detection: Detection, windows: Window
 
 
 def _quicklook_image(counts: CountsRaster) -> NDArray[np.float32]:
-    """The last channel of all of the map, small, NaN where there is no data."""
+    """Return the last channel of the map at low resolution.
+
+    Cells without data are NaN.
+    """
     rows, columns = counts.grid.shape
     factor = max(math.ceil(max(rows, columns) / _MAX_QUICKLOOK_SIZE), 1)
     shape = (math.ceil(rows / factor), math.ceil(columns / factor))
@@ -297,14 +320,17 @@ def _quicklook_image(counts: CountsRaster) -> NDArray[np.float32]:
     return np.where(last == 0, np.nan, last)
 
 
-# --- around it --------------------------------------------------------------------------------------
+# --- timing -----------------------------------------------------------------------------------------
 
 
 class _Stopwatch:
+    """Stopwatch that records the duration of each stage, in s."""
+
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._begun = time.perf_counter()
+        self._start = time.perf_counter()
 
     def lap(self, name: str) -> None:
+        """Record the time since the previous lap."""
         now = time.perf_counter()
-        self.laps[name], self._begun = now - self._begun, now
+        self.laps[name], self._start = now - self._start, now

@@ -1,4 +1,4 @@
-"""A scene as a model takes it: what is declared of it, and what is checked before the work."""
+"""Declared properties of a scene, and validation of a scene before prediction."""
 
 from __future__ import annotations
 
@@ -34,17 +34,20 @@ __all__ = ["SceneConfig", "open_scene_windows", "resolve_db_range", "scene_input
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What a file does not say, or says otherwise. Nothing of it is guessed.
+    """Declared properties of a scene, which complete or override its file.
+
+    None of these values is guessed.
 
     Args:
-        quantity: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``; None for a SAFE folder, which
-            says it itself.
-        bands: Channel to number of its band, from 1; None: by the descriptions in the file.
-        db_range: Decibels of the counts 1 and 255 by channel. Default: those stored with the model.
-        nodata: A value that stands for no data, beside what the file declares.
-        time: When the scene was taken, UTC; None: as the file says.
-        crs: Projection of the result, in metres; ``"scene"``: the scene's own; None: see
-            `geovision.readers.sar.map_grid.model_grid`.
+        quantity: Quantity of the pixel values: ``"db"``, ``"power"``, ``"amplitude"`` or ``"counts"``.
+            Required unless the scene is a SAFE folder, which contains this metadata. Default: None.
+        bands: Band number by channel, from 1. Default: from the band descriptions in the file.
+        db_range: Range of decibels by channel that is mapped to the counts 1 to 255. Default: the range
+            stored with the model.
+        nodata: Additional value of missing pixels, next to the one that the file declares. Default: none.
+        time: Acquisition time, UTC. Default: the time in the file.
+        crs: Projection of the result, in meters; ``"scene"`` selects the projection of the scene. Default:
+            chosen by latitude, see `geovision.readers.sar.map_grid.model_grid`.
     """
 
     quantity: str | None = None
@@ -63,7 +66,23 @@ def warped_scene(
     db_range: Mapping[str, DecibelRange] | None,
     progress: Callable[[str, int, int], None],
 ) -> Iterator[tuple[Path | str, SceneConfig]]:
-    """A scene, and what is known of it. A SAFE folder is warped to a GeoTIFF, which is gone in the end."""
+    """Warp a SAFE folder to a temporary GeoTIFF; yield other scenes unchanged.
+
+    Args:
+        path: Path of the scene.
+        source: Input specification of the model.
+        scene_config: Declared properties of the scene.
+        db_range: Decibel range by channel.
+        progress: Function that is called with the stage and its progress.
+
+    Yields:
+        Path and properties of the scene to open. The temporary file is deleted on exit.
+
+    Raises:
+        OptionError: If properties are declared that a SAFE folder contains, or if the decibel range is not
+            suitable.
+        StorageError: If the temporary file cannot be written.
+    """
     if not is_safe(path):
         yield path, scene_config
         return
@@ -71,15 +90,15 @@ def warped_scene(
     folder = folder.parent if folder.name == "manifest.safe" else folder
     if scene_config.quantity not in (None, "power") or scene_config.bands or scene_config.nodata is not None:
         raise OptionError(
-            f"{folder}: a SAFE folder is calibrated to power and says itself what its bands and no data are; "
+            f"{folder}: a SAFE folder is calibrated to power, and its bands and missing values are known; "
             "leave out --quantity, --bands and --nodata"
         )
     channels = [channel.name for channel in source.channels]
     check_db_range(str(folder), channels, "power", db_range)
     assert source.pixel_size is not None
-    with tempfile.TemporaryDirectory(prefix="geovision-safe-") as beside:
-        warped = Path(beside) / folder.name  # messages, titles and the GeoJSON name what was given
-        with storage_errors(Path(beside)):
+    with tempfile.TemporaryDirectory(prefix="geovision-safe-") as temporary:
+        warped = Path(temporary) / folder.name  # messages, titles and the GeoJSON contain the original name
+        with storage_errors(Path(temporary)):
             write_map(
                 folder,
                 warped,
@@ -95,11 +114,25 @@ def warped_scene(
 def open_scene_windows(
     path: str | Path, source: InputSpec, scene_config: SceneConfig, overlap: float
 ) -> tuple[RadarScene, MapGrid, WindowGrid]:
-    """A scene whose numbers are what they are declared to be, the model's cells over it, the windows."""
+    """Open and validate a scene, and define the model's grid and windows.
+
+    Args:
+        path: Path of the scene.
+        source: Input specification of the model.
+        scene_config: Declared properties of the scene.
+        overlap: Minimum overlap of two neighboring windows, as a fraction of the side of a window.
+
+    Returns:
+        The scene, the grid with the model's pixel size, and the windows.
+
+    Raises:
+        OptionError: If the quantity is not declared.
+        InputError: If the values or pixels of the scene do not fit the declaration or the model.
+    """
     if scene_config.quantity is None:
         raise OptionError(
-            f"{path}: does not say what its numbers are; declare it with --quantity db, power, amplitude or "
-            "counts"
+            f"{path}: the quantity of the pixel values is not declared; "
+            "set --quantity to db, power, amplitude or counts"
         )
     given = open_scene(
         path,
@@ -119,30 +152,53 @@ def open_scene_windows(
 
 
 def scene_input(model: GeoModel) -> tuple[InputSpec, tuple[str, ...]]:
-    """The input that windows fill, and names of the layers of the result."""
+    """Return the radar input and the output layers of a model.
+
+    Args:
+        model: Classifier of radar counts.
+
+    Raises:
+        OptionError: If the model has other inputs, no window size or no classes.
+    """
     first = model.inputs[0]
     radar = all(channel.name in POLARIZATIONS for channel in first.channels)
     if len(model.inputs) != 1 or first.layout != "channel y x" or first.pixel_size is None or not radar:
-        takes = ", ".join(channel.name for channel in first.channels)
+        names = ", ".join(channel.name for channel in first.channels)
         raise OptionError(
-            f"{model.spec.name} takes {takes} and no radar on a map; a scene is cross_pol and co_pol"
+            f"{model.spec.name} expects {names}; a scene needs a model of cross_pol and co_pol "
+            "with a pixel size on the ground"
         )
     if first.size is None:
-        raise OptionError(f"{model.spec.name} has no size of windows; create it with size=")
+        raise OptionError(f"{model.spec.name} has no window size; create the model with size=")
     if not isinstance(model.target, ClassTarget):
-        raise OptionError(f"{model.spec.name} answers no class; a scene is asked for one")
+        raise OptionError(f"{model.spec.name} predicts a {model.target.kind}; a scene needs a classifier")
     return first, output_names(model.target)
 
 
 def resolve_db_range(model: GeoModel, scene_config: SceneConfig) -> Mapping[str, DecibelRange] | None:
-    """Declared, or stored with the model; None for counts."""
+    """Return the declared decibel range, or the one stored with the model.
+
+    Args:
+        model: Model of radar counts.
+        scene_config: Declared properties of the scene.
+
+    Returns:
+        Range by channel; None if there is none. For counts, only a declared range is returned.
+
+    Raises:
+        OptionError: If the declared range differs from that of the model, or has an unknown channel.
+    """
     stored = {name: DecibelRange(*pair) for name, pair in model.config.db_range.items()}
     if stored and scene_config.db_range and dict(scene_config.db_range) != stored:
-        told = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
-        raise OptionError(f"{model.spec.name} was made for the limits {told}; leave out others")
+        ranges = ",".join(f"{name}={each.low:g}:{each.high:g}" for name, each in stored.items())
+        raise OptionError(
+            f"{model.spec.name} expects its stored decibel range {ranges}; leave out --db-range"
+        )
     known = {channel.name for channel in model.inputs[0].channels}
     if strange := [name for name in scene_config.db_range if name not in known]:
-        raise OptionError(f"no channel {strange[0]!r} has limits; the model takes {', '.join(sorted(known))}")
+        raise OptionError(
+            f"unknown channel {strange[0]!r} in the decibel range; choose from {', '.join(sorted(known))}"
+        )
     if scene_config.quantity == "counts":
         return dict(scene_config.db_range) or None
     return dict(scene_config.db_range) or stored or None

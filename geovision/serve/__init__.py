@@ -1,4 +1,4 @@
-"""A model behind a page: a server that answers pictures, and hands out the page that does so on a phone."""
+"""HTTP server of an image classification model: prediction API and web page."""
 
 from geovision.serve.limits import ServerLimits
 from geovision.serve.server import ServerAddress, run_server

@@ -1,7 +1,7 @@
-"""Pictures that wait, and the threads that answer them several at a time.
+"""Bounded request queue with worker threads that predict in batches.
 
-A worker that comes free takes what waits, its share of it and no more than a batch, and goes from bytes to
-answers with it; so batches are as large as the crowd, and a single picture waits for nobody.
+A free worker takes its share of the queue, at most one batch, and decodes and predicts it. The batch size
+therefore follows the load, and a single image is predicted without delay.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PredictionResult = dict[str, Any] | Exception
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What somebody wants to know.
+    """Request for the prediction of one image.
 
     Args:
-        image: The bytes of its file.
-        with_map: Where the model looked, too.
+        image: Content of the image file.
+        with_map: Whether the result includes the class-activation map. Default: False.
     """
 
     image: bytes
@@ -39,12 +39,12 @@ PredictBatchFn = Callable[[Sequence[PredictionRequest]], list[PredictionResult]]
 
 
 class BatchQueue:
-    """A bounded queue and its workers.
+    """Bounded request queue with worker threads.
 
     Args:
-        predict_batch: From some questions to an answer or the reason against one for each. It is called from
-            several threads.
-        limits: How many wait, how many go together, how many work.
+        predict_batch: Function that returns a prediction or an exception for each request of a batch. It is
+            called from several threads.
+        limits: Limits of queue length, batch size, threads and prediction time.
     """
 
     def __init__(self, predict_batch: PredictBatchFn, limits: ServerLimits) -> None:
@@ -54,7 +54,7 @@ class BatchQueue:
         self._condition = threading.Condition()
         self._open = True
         self._threads = [
-            threading.Thread(target=self._run_worker, name=f"answers-{n}", daemon=True)
+            threading.Thread(target=self._run_worker, name=f"predict-{n}", daemon=True)
             for n in range(limits.resolved_num_threads)
         ]
         for thread in self._threads:
@@ -62,61 +62,67 @@ class BatchQueue:
 
     @property
     def queue_size(self) -> int:
-        """Questions that no worker has taken yet."""
+        """Number of requests that no worker has taken."""
         return len(self._pending)
 
-    async def ask(self, question: PredictionRequest) -> dict[str, Any]:
-        """The answer to one question.
+    async def predict(self, request: PredictionRequest) -> dict[str, Any]:
+        """Return the prediction of one request.
+
+        Args:
+            request: Image to predict.
+
+        Returns:
+            Prediction as returned by `predict_batch`.
 
         Raises:
-            Busy: Too many wait, or it took too long.
-            Exception: What `predict_batch` gave in place of an answer.
+            ServerBusy: If the queue is full or closed, or the prediction exceeds its time limit.
+            Exception: The exception that `predict_batch` returned for this request.
         """
         future: Future[dict[str, Any]] = Future()
         with self._condition:
             if len(self._pending) >= self.limits.max_queue_size or not self._open:
-                raise ServerBusy("too many pictures wait; try again in a few seconds")
-            self._pending.append((question, future))
+                raise ServerBusy("too many images in the queue; try again in a few seconds")
+            self._pending.append((request, future))
             self._condition.notify()
         try:
             async with asyncio.timeout(self.limits.prediction_timeout):
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise ServerBusy(
-                f"no answer within {self.limits.prediction_timeout:g} s; try again later"
+                f"no prediction within {self.limits.prediction_timeout:g} s; try again later"
             ) from error
 
     def close(self) -> None:
-        """Answer what was taken, refuse what waits, and end the workers."""
+        """Finish the running batches, reject waiting requests and stop the workers."""
         with self._condition:
             self._open = False
-            left = list(self._pending)
+            rejected = list(self._pending)
             self._pending.clear()
             self._condition.notify_all()
-        for _, future in left:
+        for _, future in rejected:
             if future.set_running_or_notify_cancel():
-                future.set_exception(ServerBusy("the server is being stopped"))
+                future.set_exception(ServerBusy("the server is shutting down; try again later"))
         for thread in self._threads:
             thread.join()
 
     def _run_worker(self) -> None:
         while (taken := self._next_batch()) is not None:
-            # What nobody waits for any longer, after a time-out or a closed connection, is not answered.
+            # Requests that were cancelled by a timeout or a closed connection are dropped.
             taken = [each for each in taken if each[1].set_running_or_notify_cancel()]
             if not taken:
                 continue
             try:
-                answers = self._predict_batch([question for question, _ in taken])
-            except Exception as error:  # one bad batch must not end a worker
-                answers = [error] * len(taken)
-            for (_, future), answer in zip(taken, answers, strict=True):
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
+                results = self._predict_batch([request for request, _ in taken])
+            except Exception as error:  # one bad batch must not stop a worker
+                results = [error] * len(taken)
+            for (_, future), result in zip(taken, results, strict=True):
+                if isinstance(result, Exception):
+                    future.set_exception(result)
                 else:
-                    future.set_result(answer)
+                    future.set_result(result)
 
     def _next_batch(self) -> list[tuple[PredictionRequest, Future[Any]]] | None:
-        """Some of what waits, once there is any; None when the desk is closed."""
+        """Wait for requests and return a batch, or None after `close`."""
         with self._condition:
             while self._open and not self._pending:
                 self._condition.wait()

@@ -1,6 +1,6 @@
-"""The graphs that a server answers with, made by a process of their own.
+"""Export of the served model in a separate process.
 
-Exporting takes torch, answering does not: so the server itself has a fifth of the memory.
+Export requires torch, prediction does not. The server process therefore needs a fifth of the memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ __all__ = ["ExportedModels", "export_models"]
 
 @dataclass(frozen=True)
 class ExportedModels:
-    """Files of one exported model: with the map of where it looked, and without."""
+    """Files of one exported model.
+
+    Attributes:
+        with_map: ONNX file with the class-activation map as an output.
+        without_map: ONNX file without the class-activation map.
+    """
 
     with_map: Path
     without_map: Path
@@ -32,18 +37,22 @@ def export_models(folder: Path, open_model: Callable[[], GeoModel], *, int8: boo
     """Export a model into a folder.
 
     Args:
-        open_model: Gives it. It is called in another process, so it has to be something that pickle takes,
+        folder: Existing output folder.
+        open_model: Function that returns the model. It is called in another process and must be picklable,
             such as ``functools.partial(geovision.create, "cloud-mobilenetv2", pretrained=True)``.
-        int8: In 8 bits.
+        int8: Whether to quantize to 8 bits. Default: False.
+
+    Returns:
+        Paths of the exported files.
 
     Raises:
-        GeovisionError: As from opening and exporting it.
+        GeovisionError: If the model cannot be opened or exported.
     """
-    graphs = ExportedModels(folder / "model.onnx", folder / "quick.onnx")
-    # Spawned: a fork would take along whatever threads there are.
+    exported = ExportedModels(folder / "model.onnx", folder / "quick.onnx")
+    # The process is spawned, because a forked process would inherit the state of running threads.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(_export_both, graphs, open_model, int8).result()
-    return graphs
+        pool.submit(_export_both, exported, open_model, int8).result()
+    return exported
 
 
 def _export_both(exported: ExportedModels, open_model: Callable[[], GeoModel], int8: bool) -> None:
@@ -55,12 +64,12 @@ def _export_both(exported: ExportedModels, open_model: Callable[[], GeoModel], i
 
 
 def _drop_outputs(source: Path, destination: Path, dropped: Sequence[str]) -> None:
-    """Write the part of a graph that its other outputs need, with all that the file says of itself."""
+    """Write a graph without some outputs and their operations, with the same metadata."""
     import onnx
     from onnx.utils import Extractor
 
-    given = onnx.load(source)
-    outputs = [output.name for output in given.graph.output if output.name not in dropped]
-    made = Extractor(given).extract_model([each.name for each in given.graph.input], outputs)
-    made.metadata_props.extend(given.metadata_props)
-    onnx.save(made, destination)
+    original = onnx.load(source)
+    outputs = [output.name for output in original.graph.output if output.name not in dropped]
+    extracted = Extractor(original).extract_model([each.name for each in original.graph.input], outputs)
+    extracted.metadata_props.extend(original.metadata_props)
+    onnx.save(extracted, destination)

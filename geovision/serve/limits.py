@@ -1,4 +1,4 @@
-"""How much a server takes on: of one picture, of one client, and of all together."""
+"""Limits of the server for one image, one client and all requests together."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from geovision.errors import OptionError
 __all__ = ["IMAGE_FORMATS", "ServerLimits"]
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats of pictures that are taken, told by their content; Pillow's names."""
+"""Accepted image formats, detected from the content; names as in Pillow."""
 
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What a server takes on before it says no.
+    """Limits of a server, and the HTTP status of requests that exceed them.
 
     Args:
-        max_image_bytes: Of the file; more is answered 413.
-        max_image_pixels: Height times width, read from the header before anything is decoded; 413.
-        max_jpeg_scans: Passages in which a JPEG is written, each over the whole of it; decoding takes as
-            long as all of them. Cameras and programs write one to about a dozen; 413.
-        max_memory_bytes: Of all pictures that arrive, wait or are answered; more are answered 503.
-        max_queue_size: Pictures that wait for a worker; more are answered 503.
-        max_connections: Requests at a time, of any kind; more are answered 503.
-        max_batch_size: Pictures that a worker answers together, at most. More of them take no less time
-            each, and all wait for the last.
-        num_threads: Threads that read and answer, each on one processor.
-        upload_timeout: From the connection to the head of its request, and from the first byte of a picture
-            to the last; 408.
-        prediction_timeout: From the last byte to the answer; 503.
-        rate_limit: Pictures a minute from one address; 429. 0: any number.
+        max_image_bytes: Maximum size of an image file, in bytes; 413. Default: 20 000 000.
+        max_image_pixels: Maximum height times width, read from the header before decoding; 413.
+            Default: 50 000 000.
+        max_jpeg_scans: Maximum number of scans of a JPEG; 413. Decoding time is proportional to it. Cameras
+            and programs write one to about a dozen. Default: 100.
+        max_memory_bytes: Maximum size of all images that are received, queued or predicted, in bytes; 503.
+            Default: 256 000 000.
+        max_queue_size: Maximum number of images that wait for a worker; 503. Default: 64.
+        max_connections: Maximum number of simultaneous requests of any kind; 503. Default: 256.
+        max_batch_size: Maximum number of images per batch. Larger batches are no faster per image and delay
+            the first result. Default: 2.
+        num_threads: Number of prediction threads, each on one CPU; 0: number of CPUs. Default: 0.
+        upload_timeout: Maximum time from the connection to the end of the request header, and from the first
+            to the last byte of an image, in s; 408. Default: 30.
+        prediction_timeout: Maximum time from the last byte to the response, in s; 503. Default: 20.
+        rate_limit: Maximum number of images per minute and client address; 429. 0: no limit. Default: 240.
+
+    Raises:
+        OptionError: If a value is too small.
     """
 
     max_image_bytes: int = 20_000_000
@@ -54,5 +59,5 @@ class ServerLimits:
 
     @property
     def resolved_num_threads(self) -> int:
-        """Workers, as many as processors where nobody says."""
+        """Number of prediction threads, with 0 replaced by the number of CPUs."""
         return self.num_threads or len(os.sched_getaffinity(0))

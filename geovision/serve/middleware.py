@@ -1,4 +1,4 @@
-"""The door of the server: how many may be in at a time, and what every answer carries."""
+"""Middleware that limits simultaneous requests and adds security headers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _POLICY = "; ".join(
 
 HEADERS = {
     "Content-Security-Policy": _POLICY,
-    # Both together give a page memory that threads share, which the browser's model needs to be fast.
+    # Both headers enable shared memory between threads, which makes predictions in the browser fast.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -36,51 +36,64 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer: nothing is loaded from elsewhere, nobody frames the page, threads may share memory."""
+"""Headers of every response: no content from other servers, no framing, shared memory for threads."""
 
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _log = logging.getLogger("geovision.serve")
 
 
 class LimitMiddleware:
-    """Lets so many requests in at a time, adds the headers, and tells nothing of an error but that there was
-    one."""
+    """ASGI middleware that limits simultaneous requests and adds headers.
+
+    Responses to unexpected errors contain no details; the details are logged.
+
+    Args:
+        app: Wrapped application.
+        limits: Limits of the server.
+    """
 
     def __init__(self, app: ASGIApp, *, limits: ServerLimits) -> None:
         self.app, self.limits, self.active_requests = app, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request.
+
+        Args:
+            scope: ASGI scope of the connection.
+            receive: ASGI function that receives messages.
+            send: ASGI function that sends messages.
+        """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         if self.active_requests >= self.limits.max_connections:
-            await _say(
-                send, 503, "too many requests at once; try again in a few seconds", ("retry-after", "2")
+            await _send_error(
+                send, 503, "too many simultaneous requests; try again in a few seconds", ("retry-after", "2")
             )
             return
-        begun = False
+        started = False
 
-        async def adding(message: Message) -> None:
-            nonlocal begun
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
+                started = True
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         self.active_requests += 1
         try:
-            await self.app(scope, receive, adding)
+            await self.app(scope, receive, send_with_headers)
         except Exception:
-            _log.exception("an error at %s", scope["path"])
-            if not begun:
-                await _say(send, 500, "an error in the server; it is in its log")
+            _log.exception("unexpected error at %s", scope["path"])
+            if not started:
+                await _send_error(send, 500, "internal server error; see the log of the server")
         finally:
             self.active_requests -= 1
 
 
-async def _say(send: Send, status: int, detail: str, *more: tuple[str, str]) -> None:
+async def _send_error(send: Send, status: int, detail: str, *extra_headers: tuple[str, str]) -> None:
     body = json.dumps({"detail": detail}).encode()
-    headers = [("content-type", "application/json"), ("content-length", str(len(body))), *more]
+    headers = [("content-type", "application/json"), ("content-length", str(len(body))), *extra_headers]
     raw = [(name.encode(), value.encode()) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": [*raw, *_HEADERS]})
     await send({"type": "http.response.body", "body": body})

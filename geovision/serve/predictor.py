@@ -1,4 +1,4 @@
-"""A model's exported graph behind the server: the same graph that a phone computes."""
+"""Predictions of the server with the exported graph that the web page also uses."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from geovision.web import validate_page_metadata
 __all__ = ["MAP_OUTPUT", "BatchPredictor"]
 
 MAP_OUTPUT = "class_activation_map"
-"""Output of the graph that says where the model looked. It costs about two thirds of an answer more."""
+"""Graph output with the class-activation map. It increases the prediction time by about two thirds."""
 
 
 class BatchPredictor:
-    """Questions to answers, several at a time, from any thread.
+    """Thread-safe batch predictions of an exported model.
 
     Args:
-        path: The exported model.
-        path_without_map: The same without `MAP_OUTPUT`, for questions that do not ask for it; None: the
-            first answers all.
+        path: ONNX file of the model.
+        limits: Limits of the server.
+        path_without_map: ONNX file of the same model without `MAP_OUTPUT`, for requests without map.
+            Default: None, `path` is used for all requests.
 
     Attributes:
-        metadata: What is known of the model.
+        metadata: Description of the model.
 
     Raises:
-        OptionError: A model that is not of one picture to a class.
+        OptionError: If the model is not a classifier of one image.
     """
 
     def __init__(self, path: Path, limits: ServerLimits, path_without_map: Path | None = None) -> None:
         self.path, self.limits = path, limits
-        # One thread a call: the server has a worker for each processor.
+        # One thread per call, because the server has one worker per CPU.
         self._model = onnx_runtime.OnnxModel(path, threads=1)
         self._model_without_map = (
             onnx_runtime.OnnxModel(path_without_map, threads=1)
@@ -49,26 +50,33 @@ class BatchPredictor:
         validate_page_metadata(self.metadata)
 
     def predict_batch(self, requests: Sequence[PredictionRequest]) -> list[PredictionResult]:
-        """An answer, or the reason against one, for each question."""
-        samples = [self._read(question.image) for question in requests]
-        answers: list[PredictionResult] = [each if isinstance(each, Exception) else {} for each in samples]
+        """Predict a batch of requests.
+
+        Args:
+            requests: Images to predict.
+
+        Returns:
+            Prediction or exception for each request, in order.
+        """
+        samples = [self._read(request.image) for request in requests]
+        results: list[PredictionResult] = [each if isinstance(each, Exception) else {} for each in samples]
         for with_map, model in ((True, self._model), (False, self._model_without_map)):
-            mine = {
+            selected = {
                 index: sample
                 for index, sample in enumerate(samples)
                 if requests[index].with_map is with_map and not isinstance(sample, Exception)
             }
-            for index, answer in zip(mine, model.predict(list(mine.values())), strict=True):
-                where = answer[MAP_OUTPUT] if with_map else None
-                answers[index] = answer | {MAP_OUTPUT: None if where is None else where.tolist()}
-        return answers
+            for index, prediction in zip(selected, model.predict(list(selected.values())), strict=True):
+                cam = prediction[MAP_OUTPUT] if with_map else None
+                results[index] = prediction | {MAP_OUTPUT: None if cam is None else cam.tolist()}
+        return results
 
     def _read(self, image: bytes) -> Mapping[str, np.ndarray] | Exception:
         try:
             if not image.startswith(onnx_runtime.NPY_MAGIC):
                 check_header(image, self.limits)
             return self._model.read(image)
-        except RequestError as refused:
-            return refused
-        except ValueError as error:  # the runtime's word for a picture that it cannot take
+        except RequestError as error:
+            return error
+        except ValueError as error:  # raised by the runtime for an invalid image
             return InvalidImage(str(error))

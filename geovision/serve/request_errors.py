@@ -1,4 +1,4 @@
-"""What a server says no to, and with which status."""
+"""Errors of rejected requests and their HTTP status."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = [
 
 
 class RequestError(Exception):
-    """A request that is not answered, in one line.
+    """Rejected request, with a one-line message.
 
     Attributes:
-        status: Of HTTP.
-        retry_after: Seconds after which it may go well; None: never as it is.
+        status: HTTP status of the response.
+        retry_after: Seconds after which the request may be repeated. None: the same request always fails.
     """
 
     status = 400
@@ -26,31 +26,36 @@ class RequestError(Exception):
 
 
 class UploadTimeout(RequestError):
-    """The picture did not arrive in time."""
+    """Upload that exceeded its time limit."""
 
     status = 408
 
 
 class ContentTooLarge(RequestError):
-    """Too many bytes or pixels."""
+    """Image with too many bytes, pixels or scans."""
 
     status = 413
 
 
 class UnsupportedImage(RequestError):
-    """Of no format that is taken, whatever it is called."""
+    """Image whose content has no accepted format; the file name is ignored."""
 
     status = 415
 
 
 class InvalidImage(RequestError):
-    """A picture that is damaged, too small, or without a full scale."""
+    """Image that is damaged, too small or without a full scale."""
 
     status = 422
 
 
 class RateLimitExceeded(RequestError):
-    """More pictures a minute from one address than are taken."""
+    """Too many images per minute from one address.
+
+    Args:
+        message: One-line message.
+        seconds: Seconds until the next image is accepted.
+    """
 
     status = 429
 
@@ -60,7 +65,7 @@ class RateLimitExceeded(RequestError):
 
 
 class ServerBusy(RequestError):
-    """More pictures at a time than the server has room for."""
+    """Too many images at the same time."""
 
     status = 503
     retry_after = 2

@@ -1,4 +1,4 @@
-"""What the server's answers look like, for the OpenAPI document and for whoever reads the code."""
+"""Schemas of requests and responses for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ __all__ = [
 
 
 class ErrorResponse(BaseModel):
-    """Why there is no answer."""
+    """Error response."""
 
-    detail: str = Field(description="One line: what, where, what to do.")
+    detail: str = Field(description="One line with the observation and the remedy.")
 
 
 class LocalizedText(BaseModel):
-    """A text in the languages of the page."""
+    """Text in the languages of the page."""
 
     en: str
     zh: str
 
 
 class PredictionResponse(BaseModel):
-    """The answer about one picture."""
+    """Prediction of one image."""
 
-    label: str = Field(description="Code of the likeliest class.")
-    confidence: float = Field(ge=0, le=1, description="Its calibrated probability.")
-    word: LocalizedText = Field(description="That in words, after the likelihood scale of the IPCC.")
-    probabilities: dict[str, float] = Field(description="Of every class, likeliest first.")
-    flags: list[str] = Field(description="What speaks against the answer, e.g. not_a_sky.")
-    outlier_score: float | None = Field(description="How far the picture lies from the training data.")
+    label: str = Field(description="Code of the most probable class.")
+    confidence: float = Field(ge=0, le=1, description="Calibrated probability of the most probable class.")
+    word: LocalizedText = Field(description="Confidence in words, after the likelihood scale of the IPCC.")
+    probabilities: dict[str, float] = Field(
+        description="Calibrated probability of every class, in descending order."
+    )
+    flags: list[str] = Field(description="Flags of a doubtful prediction, such as not_a_sky.")
+    outlier_score: float | None = Field(description="Distance of the image from the training data.")
     class_activation_map: list[list[float]] | None = Field(
-        description="Where it was asked for: where the model looked for its answer, row by row on a coarse "
-        "grid over what it saw of the picture; what is above 0 speaks for the answer."
+        description="Class-activation map of the most probable class, if requested: rows of a coarse grid "
+        "over the model input. Positive values support the class."
     )
 
 
 class ModelResponse(BaseModel):
-    """What is served: its task, classes and cards, as the page knows it."""
+    """Description of the served model: task, classes and cards, as used by the page."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -55,38 +57,37 @@ class ModelResponse(BaseModel):
 
 
 class HealthResponse(BaseModel):
-    """That the server is there."""
+    """Health of the server."""
 
     status: str
     model: str
 
 
 _STATUS_DESCRIPTIONS = {
-    400: "The form or the connection is broken.",
-    408: "The picture did not arrive in time.",
-    413: "Too many bytes, pixels or scans.",
-    415: "No picture, by its content.",
-    422: "A picture that is damaged, empty or too small; an array of another shape or unit; an option that "
-    "is not understood.",
-    429: "Too many pictures a minute from this address.",
-    503: "Too many pictures at once.",
+    400: "Invalid form, or connection closed during the upload.",
+    408: "Upload timeout.",
+    413: "Too many bytes, pixels or JPEG scans.",
+    415: "Content without an accepted image format.",
+    422: "Damaged, empty or too small image; array with a wrong shape or unit; invalid query parameter.",
+    429: "Too many images per minute from this address.",
+    503: "Too many images at the same time.",
 }
 _RETRY_AFTER = {
-    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
+    "Retry-After": {"description": "Waiting time, in s.", "schema": {"type": "integer"}},
 }
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": why}
+    status: {"model": ErrorResponse, "description": description}
     | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
-    for status, why in _STATUS_DESCRIPTIONS.items()
+    for status, description in _STATUS_DESCRIPTIONS.items()
 }
-"""Every status that a picture may be refused with."""
+"""Error responses of a prediction request, by HTTP status."""
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A picture, or an array of the model's input (.npy, in its units): the body itself, "
-        "whatever its type, or the file `photo` of a form.",
+        "description": "Image, or array of the model input (.npy, in the units of the model), as request "
+        "body of any content type or as file `photo` of a form.",
         "content": {
             "application/octet-stream": _BINARY,
             "image/jpeg": _BINARY,
@@ -101,4 +102,4 @@ IMAGE_BODY: dict[str, Any] = {
         },
     }
 }
-"""The body of a question, for the OpenAPI document: the handler reads it itself, to bound it."""
+"""Request body for the OpenAPI document; the handler reads the body itself to limit its size."""

@@ -1,5 +1,8 @@
-"""Connections that open and say nothing, or half of what they want, are ended: as many as there can be would
-keep everybody else out."""
+"""Timeout for incomplete request headers.
+
+Connections that do not send a complete request header in time are closed. Otherwise idle connections could
+use up the connection limit.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 __all__ = ["header_timeout_protocol"]
 
-_TIMEOUT_BODY = b'{"detail":"the request did not arrive in time"}'
+_TIMEOUT_BODY = b'{"detail":"the request header did not arrive in time"}'
 _TIMEOUT_RESPONSE = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%s" % (len(_TIMEOUT_BODY), _TIMEOUT_BODY)
@@ -18,43 +21,49 @@ _TIMEOUT_RESPONSE = (
 
 
 def header_timeout_protocol(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's way of speaking HTTP, with an end to waiting for the head of a request.
+    """Return the HTTP protocol class of uvicorn with a timeout for request headers.
+
+    The timeout does not apply to request bodies, which the application reads, or between requests, where
+    uvicorn has its own timeout.
 
     Args:
-        seconds: From the connection, or from the first byte of a later request, until its head is there.
-            How long a body may take is for who reads it, and between requests uvicorn has its own time.
+        seconds: Maximum time from the connection, or from the first byte of a later request, to the end of
+            the request header, in s.
+
+    Returns:
+        Protocol class for ``uvicorn.Config(http=...)``.
     """
     base: Any = AutoHTTPProtocol
 
-    class Patient(base):
-        waiting: asyncio.TimerHandle | None = None
+    class HeaderTimeoutProtocol(base):
+        timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            self.wait()
+            self.start_timer()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.cycle is None or self.cycle.response_complete:
-                self.wait()
+                self.start_timer()
             else:
-                self.stop()
+                self.cancel_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self.stop()
+            self.cancel_timer()
             super().connection_lost(exc)
 
-        def wait(self) -> None:
-            if self.waiting is None and not self.transport.is_closing():
-                self.waiting = self.loop.call_later(seconds, self.end)
+        def start_timer(self) -> None:
+            if self.timer is None and not self.transport.is_closing():
+                self.timer = self.loop.call_later(seconds, self.close_connection)
 
-        def stop(self) -> None:
-            if self.waiting is not None:
-                self.waiting.cancel()
-                self.waiting = None
+        def cancel_timer(self) -> None:
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
 
-        def end(self) -> None:
+        def close_connection(self) -> None:
             self.transport.write(_TIMEOUT_RESPONSE)
             self.transport.close()
 
-    return Patient
+    return HeaderTimeoutProtocol

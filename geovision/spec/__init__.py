@@ -1,8 +1,8 @@
-"""The form that every task fills: frozen records of plain data, without torch.
+"""Frozen dataclasses that describe tasks, models, recipes and targets.
 
-A task, a model, a recipe or a result is described here and built elsewhere. Builders are named as
-``"geovision.module:name"`` and looked up by `resolve` when they are first used, so that listing and
-documenting the registry never imports a network.
+This package contains descriptions only and does not import torch. Builders are named by strings of the
+form ``"geovision.module:name"``, which `resolve` imports on first use. The registry is therefore listed and
+documented without the import of a network.
 """
 
 from geovision.spec.inputs import (

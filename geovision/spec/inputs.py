@@ -1,4 +1,4 @@
-"""What goes into a model: channels with units and ranges."""
+"""Inputs of a model: channels with units and ranges."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from geovision.errors import OptionError
 __all__ = ["COLORS", "Channel", "ImageFileSpec", "InputSpec", "QuantileRange", "Text", "UnitHint"]
 
 COLORS = ("red", "green", "blue")
-"""Channels of a photo, in the order in which networks of photos take them."""
+"""Channels of a photo, in the order that image networks expect."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A sentence in the two languages that the cards speak."""
+    """Text in English and Chinese, the two languages of the cards.
+
+    Args:
+        en: English text.
+        zh: Chinese text.
+    """
 
     en: str
     zh: str
@@ -26,7 +31,15 @@ class Text:
 
 @dataclass(frozen=True)
 class UnitHint:
-    """A likely mistake: values reaching beyond `above` and up to `upto` are told `hint`."""
+    """Hint at a probable unit error for values outside the valid range.
+
+    It applies if the largest absolute value is above `above` and at most `upto`.
+
+    Args:
+        above: Lower bound of the largest absolute value, excluded, in the unit of the channel.
+        upto: Upper bound of the largest absolute value, included, in the unit of the channel.
+        hint: Text of the hint, for the error message.
+    """
 
     above: float
     upto: float
@@ -35,8 +48,15 @@ class UnitHint:
 
 @dataclass(frozen=True)
 class QuantileRange:
-    """Over a whole file, the `q`-th quantile lies in [`low`, `high`]. Single values cannot show a
-    wrong unit whose values lie inside the hard range; a quantile can."""
+    """Expected range of a quantile of all values of a file.
+
+    It finds a wrong unit whose values are inside the valid range, which single values cannot show.
+
+    Args:
+        q: Level of the quantile, 0-1.
+        low: Lower bound of the quantile, included, in the unit of the channel.
+        high: Upper bound of the quantile, included, in the unit of the channel.
+    """
 
     q: float
     low: float
@@ -45,20 +65,25 @@ class QuantileRange:
 
 @dataclass(frozen=True)
 class Channel:
-    """One physical quantity: its unit, what it can be, what it usually is.
+    """Physical quantity with its unit, valid range and typical values.
 
     Args:
-        name: The field's standard name, e.g. ``"reflectivity_dbz"``.
-        unit: In UDUNITS spelling; ``"1"`` is dimensionless.
-        valid_range: Hard limits, both included; a value beyond them is an error.
-        expected_quantiles: Quantiles that a whole file must keep.
-        mean, std: Statistics that normalisation subtracts and divides by, in `unit`.
-        unit_hints: Likely mistakes, matched in order when the hard range is left.
-        colours: Of ``red``, ``green``, ``blue``, those in whose place this channel enters a network
-            that knows photos; weights and statistics of such a network are taken over by them.
-        baseline: What an explanation puts where a value is taken away, in `unit`: no echo, for instance.
-            None: 0 where the quantity can be 0, and else its mean.
+        name: Standard name of the quantity, such as ``"reflectivity_dbz"``.
+        unit: Unit in UDUNITS spelling; ``"1"`` is dimensionless.
+        valid_range: Lowest and highest valid value, both included, in `unit`; a value outside is an error.
+        expected_quantiles: Expected quantiles of all values of a file. Default: none.
+        mean: Mean that normalization subtracts, in `unit`. Default: 0.
+        std: Standard deviation that normalization divides by, in `unit`. Default: 1.
+        unit_hints: Hints at unit errors, matched in order if a value is outside `valid_range`.
+            Default: none.
+        colours: Colors of a photo (``red``, ``green``, ``blue``) in whose place this channel enters a
+            network trained on photos. Weights and statistics of these colors are taken over. Default: none.
+        baseline: Replacement of removed values in attributions, in `unit`, such as the value of no echo.
+            Default: None, 0 if this is a valid value, else the mean.
         encodes: Unit of the quantity that scaled counts encode, such as ``"dB"``. Default: none.
+
+    Raises:
+        ValueError: A color is unknown, the range is empty, or the standard deviation is not positive.
     """
 
     name: str
@@ -75,30 +100,38 @@ class Channel:
     def __post_init__(self) -> None:
         low, high = self.valid_range
         if unknown := sorted(set(self.colours) - set(COLORS)):
-            raise ValueError(f"channel {self.name!r}: {unknown[0]!r} is none of {', '.join(COLORS)}")
+            raise ValueError(
+                f"channel {self.name!r} has color {unknown[0]!r}; expected one of {', '.join(COLORS)}"
+            )
         if not low < high:
-            raise ValueError(f"channel {self.name!r}: empty range {self.valid_range}")
+            raise ValueError(
+                f"channel {self.name!r} has the empty range {self.valid_range}; give the lower value first"
+            )
         if not self.std > 0:
-            raise ValueError(f"channel {self.name!r}: std must be positive, not {self.std}")
+            raise ValueError(f"channel {self.name!r} has std={self.std}; expected a value above 0")
 
     @property
     def rgb_bands(self) -> tuple[str, ...]:
-        """The colours of a picture file that hold this channel, all of them the same values."""
-        return self.colours or tuple(colour for colour in COLORS if colour == self.name)
+        """Colors of an image file that contain this channel."""
+        return self.colours or tuple(color for color in COLORS if color == self.name)
 
 
 @dataclass(frozen=True)
 class ImageFileSpec:
-    """What an input is as a picture file, each channel in its `Channel.bands`.
+    """Form of an input as an image file.
+
+    Each channel is stored in the colors `Channel.rgb_bands`.
+
+    A file with a pixel size contains measurements instead of a photo. It has 8 bits per color, is averaged
+    and cut but never resampled, and 0 in all channels means no data.
 
     Args:
-        name: What people call it.
-        shows: What it should show, with its article: "a sky".
-        camera: A camera takes one.
-        hint: What the file has to be, where not any picture will do.
-        pixel_size: Metres on the ground that a pixel is wide, unless the file has a PNG text entry
-            ``pixel_size``; None: pixels have no size there. Such a file is measurements and not a photo: it
-            has 8 bits a colour, is averaged and cut, never resampled, and 0 in all channels is no data.
+        name: Common name of such a file.
+        shows: Expected content of the image, with its article: "a sky".
+        camera: Whether a camera takes such images. Default: False.
+        hint: Requirements on the file, if not every image is accepted. Default: None.
+        pixel_size: Width of a pixel on the ground in m, unless the file has a PNG text entry
+            ``pixel_size``. Default: None, the pixels have no size on the ground.
     """
 
     name: Text
@@ -110,23 +143,29 @@ class ImageFileSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One named input of a model.
+    """Named input of a model.
 
     Args:
-        name: Key in the mapping that `GeoModel.forward` takes.
-        channels: In the order of the channel axis.
-        layout: Axes of one sample, in einops spelling: ``"channel y x"``, ``"channel"``, …
-        size: (height, width) that files are brought to; None keeps the native grid.
-        resize: ``"squash"`` to exactly `size`, ``"crop"`` the short side to `size` and cut the
-            centre, ``"window"``: the middle `size` cells are cut out as they are, what lies beyond
-            the sample being missing, or ``"none"``: a field on its own grid is never resampled.
-        reader: ``"module:function"`` that reads one file of this input for `predict`.
-        integers: ``"fraction"``: an integer array holds counts, full scale of its type being 1;
-            ``"refuse"``: an integer array is an error.
-        optional: The input may be missing; the model is told so by its presence mask.
-        pixel_size: Metres on the ground that a cell is wide and high; None: it has no size there.
-            Readers bring files to it by averages over areas.
-        picture: What it is as a picture file; None: it is none.
+        name: Key of the input in the mapping that `GeoModel.forward` takes.
+        channels: Channels in the order of the channel axis.
+        layout: Axes of one sample in einops spelling, such as ``"channel"``. Default: ``"channel y x"``.
+        size: Height and width of resized files, in cells. Default: None, the native grid.
+        resize: Method that changes the size. ``"squash"`` resizes to exactly `size`. ``"crop"`` resizes the
+            short side to `size` and cuts out the center. ``"window"`` cuts out the central `size` cells
+            without resampling; cells outside the sample are missing. Default: ``"none"``, the field keeps
+            its own grid.
+        reader: Function that reads one file of this input for `predict`, as ``"module:function"``.
+            Default: none.
+        integers: Meaning of an integer array. ``"fraction"``: counts, where the full scale of the type is
+            1. Default: ``"refuse"``, an integer array is an error.
+        optional: Whether the input may be missing; its presence mask marks this for the model.
+            Default: False.
+        pixel_size: Width and height of a cell on the ground in m; readers average files over areas to
+            reach it. Default: None, the cells have no size on the ground.
+        picture: Form of the input as an image file. Default: None, the input is not an image file.
+
+    Raises:
+        ValueError: The input is an image file, but a channel has no color.
     """
 
     name: str
@@ -142,7 +181,9 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if self.picture and not all(channel.rgb_bands for channel in self.channels):
-            raise ValueError(f"input {self.name!r}: of a picture file each channel needs its colours")
+            raise ValueError(
+                f"input {self.name!r} is an image file, but not every channel has a color; pass colours="
+            )
 
     @property
     def channel_axis(self) -> int:
@@ -150,10 +191,13 @@ class InputSpec:
         return self.layout.split().index("channel")
 
     def validate_encoded_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """Raise unless ranges are given for exactly the channels that encode a quantity.
+        """Validate the ranges of channels that encode a quantity.
+
+        Ranges must be given for exactly these channels.
 
         Args:
-            ranges: Channel name to the values of the lowest and the highest count. Empty: unknown.
+            ranges: Values of the lowest and the highest count in the encoded unit, by channel name;
+                empty if unknown.
 
         Raises:
             OptionError: A channel is missing or unknown, or a range is empty.
@@ -161,8 +205,8 @@ class InputSpec:
         encoded = {channel.name: channel.encodes for channel in self.channels if channel.encodes}
         if ranges and set(ranges) != set(encoded):
             raise OptionError(
-                f"ranges are given for {', '.join(ranges)}; input {self.name!r} has counts that encode a "
-                f"quantity in: {', '.join(encoded) or 'no channel'}"
+                f"ranges are given for {', '.join(ranges)}; counts of input {self.name!r} encode a "
+                f"quantity in {', '.join(encoded) or 'no channel'}. Give ranges for exactly these"
             )
         for name, (low, high) in ranges.items():
             if not low < high:
@@ -172,16 +216,26 @@ class InputSpec:
                 )
 
     def with_size(self, size: tuple[int, int] | None) -> InputSpec:
+        """Return the same input with another size.
+
+        Args:
+            size: Height and width in cells; None for the native grid.
+        """
         return dataclasses.replace(self, size=size)
 
     def with_pixel_size(self, pixel_size: float) -> InputSpec:
-        """The same ground in cells of another size, metres: `size` changes along, to whole cells.
+        """Return the same input with another pixel size.
+
+        The input covers the same area on the ground: `size` is scaled and rounded to whole cells.
+
+        Args:
+            pixel_size: Width and height of a cell on the ground, in m.
 
         Raises:
             ValueError: The cells have no size on the ground.
         """
         if self.pixel_size is None:
-            raise ValueError(f"input {self.name!r} has no pixel size to change")
+            raise ValueError(f"input {self.name!r} has no pixel size, so it cannot be changed")
         size = self.size
         if size is not None:
             scale = self.pixel_size / pixel_size
@@ -189,8 +243,15 @@ class InputSpec:
         return dataclasses.replace(self, size=size, pixel_size=pixel_size)
 
     def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
-        """The same input, normalised by other statistics: one of each for every channel, or, where
-        channels stand for colours, those of red, green and blue, averaged over a channel's own."""
+        """Return the same input with other statistics for the normalization.
+
+        If every channel has colors and there are three values, they are those of red, green and blue. Each
+        channel then gets the average over its colors.
+
+        Args:
+            mean: Means, one per channel or one per color, in the unit of the channels.
+            std: Standard deviations, in the same order.
+        """
         channels = tuple(
             dataclasses.replace(channel, mean=m, std=s)
             for channel, m, s in zip(
@@ -202,5 +263,5 @@ class InputSpec:
     def _per_channel(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
         if len(numbers) != len(COLORS) or not all(channel.colours for channel in self.channels):
             return numbers
-        by_colour = dict(zip(COLORS, numbers, strict=True))
-        return tuple(statistics.fmean(by_colour[c] for c in channel.colours) for channel in self.channels)
+        by_color = dict(zip(COLORS, numbers, strict=True))
+        return tuple(statistics.fmean(by_color[c] for c in channel.colours) for channel in self.channels)

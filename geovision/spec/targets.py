@@ -1,4 +1,4 @@
-"""What comes out of a model: classes with their cards, a mask or a field, and where it lies."""
+"""Targets of a model: classes with their cards, masks, fields and grids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of a card."""
+    """Heading and text of one line of a card.
+
+    Args:
+        heading: Heading of the line.
+        text: Text of the line.
+    """
 
     heading: Text
     text: Text
@@ -32,9 +37,14 @@ class Fact:
 
 @dataclass(frozen=True)
 class ClassCard:
-    """What a reader should know about one class: its name, facts, and a caution.
+    """Description of one class: name, facts and a caution.
 
-    `level` groups classes for coarser scores (cloud levels, for instance).
+    Args:
+        code: Code of the class, as in `ClassTarget.classes`.
+        name: Name of the class.
+        level: Group of the class for coarser scores, such as the cloud level. Default: none.
+        facts: Facts about the class. Default: none.
+        caution: Limitation that a reader should be aware of. Default: None.
     """
 
     code: str
@@ -46,16 +56,21 @@ class ClassCard:
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """One class out of several.
+    """Classification target: one of several classes.
 
     Args:
-        classes: In the order of the logits.
-        cards: What to know about each, in the same order; or none.
-        order_source: Who says that the order is this.
-        outlier_flag: What an answer is flagged with where the input is of none of these kinds.
-        color_dependent: Classes that a grey picture cannot show; never the answer to one.
-        positive: The class that is looked for, where the question is whether it is there; scores of
-            detections are its own.
+        classes: Codes of the classes, in the order of the logits.
+        cards: Description of each class, in the same order. Default: none.
+        order_source: Source of the order of the classes. Default: none.
+        outlier_flag: Flag of a prediction for an out-of-distribution input. Default: ``"outlier"``.
+        color_dependent: Classes that a gray image cannot show and that are never predicted for one.
+            Default: none.
+        positive: Class to be detected, in a task of detection; detection scores refer to it.
+            Default: none.
+        kind: Kind of the target, always ``"class"``.
+
+    Raises:
+        ValueError: A class is repeated, the cards do not match the classes, or `positive` is unknown.
     """
 
     classes: tuple[str, ...]
@@ -68,34 +83,43 @@ class ClassTarget:
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"a class stands twice in {self.classes}")
+            raise ValueError(f"classes {self.classes} are not unique; remove the repeated class")
         codes = tuple(card.code for card in self.cards)
         if codes and codes != self.classes:
-            raise ValueError(f"cards {codes} do not follow the classes {self.classes}")
+            raise ValueError(
+                f"cards {codes} differ from classes {self.classes}; give one card per class in this order"
+            )
         if self.positive and self.positive not in self.classes:
-            raise ValueError(f"{self.positive!r} is none of the classes {self.classes}")
+            raise ValueError(f"positive class {self.positive!r} is unknown; expected one of {self.classes}")
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The level of each class, empty where the classes have none."""
+        """Level of each class; empty if the classes have no cards."""
         return tuple(card.level for card in self.cards) if self.cards else ()
 
     def card(self, code: str) -> ClassCard | None:
-        """The card of a class; None where the classes have none."""
+        """Return the card of a class, or None if missing.
+
+        Args:
+            code: Code of the class.
+        """
         return next((card for card in self.cards if card.code == code), None)
 
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """How the classes of a data set are made of those of a model that was trained on finer ones.
+    """Mapping from model classes to coarser classes of a data set.
 
-    A model class in none of `merged` has no counterpart in the data set: its probability is dropped
-    and the others are scaled up to a sum of one. Without any `merged` class the data set cannot
-    score such a model at all.
+    A model class outside `merged` has no counterpart in the data set. Its probability is dropped, and the
+    others are rescaled to a sum of 1. If `merged` is empty, the data set cannot score the model.
 
     Args:
-        merged: Class of the data set to the model classes whose probabilities add up to it.
-        excluded: Class of the data set that nothing adds up to, and why; its samples are not scored.
+        merged: Model classes whose probabilities are added, by class of the data set.
+        excluded: Reason for the exclusion, by class of the data set without a model class; samples of these
+            classes are not scored. Default: none.
+
+    Raises:
+        ValueError: A model class is merged twice, or a class is empty or both merged and excluded.
     """
 
     merged: Mapping[str, tuple[str, ...]]
@@ -104,25 +128,26 @@ class ClassMapping:
     def __post_init__(self) -> None:
         parts = [part for several in self.merged.values() for part in several]
         if len(set(parts)) != len(parts):
-            raise ValueError(f"a model class is merged twice: {sorted(parts)}")
+            raise ValueError(f"a model class is merged twice in {sorted(parts)}; merge each only once")
         if both := self.merged.keys() & self.excluded.keys():
-            raise ValueError(f"classes both merged and excluded: {sorted(both)}")
+            raise ValueError(f"classes {sorted(both)} are both merged and excluded; remove them from one")
         if empty := [name for name, several in self.merged.items() if not several]:
-            raise ValueError(f"classes merged of nothing: {empty}; exclude them")
+            raise ValueError(f"classes {empty} contain no model class; move them to excluded=")
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that are scored, in order."""
+        """Classes of the data set that are scored, in order."""
         return tuple(self.merged)
 
 
 @dataclass(frozen=True)
 class MaskTarget:
-    """Yes or no in every cell of a grid.
+    """Segmentation target: yes or no in every cell of a grid.
 
     Args:
-        name: Of what is there or not, such as ``"hail"``.
-        threshold: Probability from which the answer is yes.
+        name: Name of the phenomenon, such as ``"hail"``.
+        threshold: Probability from which a cell is predicted positive, 0-1. Default: 0.5.
+        kind: Kind of the target, always ``"mask"``.
     """
 
     name: str
@@ -131,22 +156,25 @@ class MaskTarget:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes: none."""
+        """Names of the classes; always empty."""
         return ()
 
     @property
     def cards(self) -> tuple[ClassCard, ...]:
-        """Cards of the classes: none."""
+        """Cards of the classes; always empty."""
         return ()
 
 
 @dataclass(frozen=True)
 class FieldTarget:
-    """A physical quantity in every cell of a grid.
+    """Regression target: a physical quantity in every cell of a grid.
 
     Args:
-        channel: Its name, its unit and its range; where that begins at 0 or above, no answer is negative.
-        contour_levels: Values at which the colours of maps change; even steps where empty.
+        channel: Name, unit and valid range of the quantity. If the range starts at 0 or above, predictions
+            are never negative.
+        contour_levels: Values at which the colors of maps change, in the unit of the channel.
+            Default: none, even steps.
+        kind: Kind of the target, always ``"field"``.
     """
 
     channel: Channel
@@ -160,12 +188,12 @@ class FieldTarget:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes: none."""
+        """Names of the classes; always empty."""
         return ()
 
     @property
     def cards(self) -> tuple[ClassCard, ...]:
-        """Cards of the classes: none."""
+        """Cards of the classes; always empty."""
         return ()
 
 
@@ -174,20 +202,30 @@ Target = ClassTarget | MaskTarget | FieldTarget
 
 @dataclass(frozen=True)
 class Grid:
-    """Middles of the cells of a grid along latitude and longitude, degrees north and east, ascending."""
+    """Regular grid of latitudes and longitudes, given by its cell centers.
+
+    Args:
+        lat: Latitudes of the cell centers, in degrees north, ascending.
+        lon: Longitudes of the cell centers, in degrees east, ascending.
+    """
 
     lat: tuple[float, ...]
     lon: tuple[float, ...]
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in cells."""
+        """Height and width in cells."""
         return len(self.lat), len(self.lon)
 
 
 @dataclass(frozen=True)
 class GridPair:
-    """The grid that a model takes and the one that it answers on."""
+    """Grid of the input of a model and grid of its predictions.
+
+    Args:
+        given: Grid of the input.
+        target: Grid of the predictions.
+    """
 
     given: Grid
     target: Grid
@@ -195,10 +233,13 @@ class GridPair:
 
 @dataclass(frozen=True)
 class SampleContext:
-    """Where and when a sample was taken, for the models that need it.
+    """Location and time of a sample, for models that need them.
 
-    `lat`, `lon` in degrees north and east (arrays of the grid), `time` in UTC
-    (numpy.datetime64), `target_grid` the (lat, lon) arrays that the answer is wanted on.
+    Args:
+        lat: Latitudes of the grid, array in degrees north. Default: None.
+        lon: Longitudes of the grid, array in degrees east. Default: None.
+        time: Time of the sample in UTC, ``numpy.datetime64``. Default: None.
+        target_grid: Latitudes and longitudes of the grid of the predictions, two arrays. Default: None.
     """
 
     lat: Any = None

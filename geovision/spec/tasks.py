@@ -1,4 +1,4 @@
-"""A task, its models and weights, and what is stated of them."""
+"""Tasks, with their models, weights and published scores."""
 
 from __future__ import annotations
 
@@ -17,17 +17,32 @@ __all__ = ["Capability", "DemoConfig", "ModelSpec", "Reference", "Task", "Weight
 Capability = Literal[
     "exportable", "differentiable", "any_size", "grid_bound", "whole_period", "unpaired", "first_channel"
 ]
-"""``any_size``: takes fields of any height and width. ``grid_bound``: is fitted for one grid and answers on
-that alone. ``whole_period``: what it says of a day depends on the period that is asked about. ``unpaired``:
-is fitted on distributions alone, so that the days of its data need not be those of the truth.
-``first_channel``: looks at the first channel alone, so that nobody should have to give it the others."""
+"""Properties of a model.
+
+- ``exportable``: can be exported to other formats.
+- ``differentiable``: has gradients with respect to its inputs.
+- ``any_size``: accepts fields of any height and width.
+- ``grid_bound``: is fitted to one grid and predicts on that grid only.
+- ``whole_period``: the prediction of a day depends on the whole period that is passed.
+- ``unpaired``: is fitted to distributions only, so inputs and target may be of different days.
+- ``first_channel``: uses the first channel only, so the others need not be given.
+"""
 
 Fit = Literal["gradient", "closed_form", "none"]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One published or measured figure, with who states it."""
+    """Published or measured score with its source.
+
+    Args:
+        metric: Name of the metric.
+        value: Value of the metric.
+        model: Name of the model.
+        evidence: Level of evidence.
+        source: Publication or study that contains the value.
+        note: Conditions of the value, such as the split. Default: none.
+    """
 
     metric: str
     value: float
@@ -39,14 +54,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class WeightSpec:
-    """Trained parameters that exist.
+    """Available trained weights of a model.
 
     Args:
-        tag: What follows the dot in ``task-architecture.tag``.
-        location: ``"package:NAME"`` is a folder inside geovision; ``"hf:owner/repo@revision"``.
-        license: Of the weights, an SPDX identifier.
-        trained_on: Data set and its terms.
-        metrics: Metric name to value; the card holds intervals and the command.
+        tag: Part after the dot in ``task-architecture.tag``.
+        location: ``"package:NAME"`` for a folder inside geovision, or ``"hf:owner/repo@revision"``.
+        license: License of the weights, an SPDX identifier.
+        trained_on: Data set of the training, with its terms.
+        metrics: Values by metric name; the card contains intervals and the command. Default: none.
     """
 
     tag: str
@@ -58,25 +73,29 @@ class WeightSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One line of the registry.
+    """Registry entry of a model.
 
     Args:
-        name: ``task-architecture``.
+        name: Name of the model, ``task-architecture``.
         task: Name of the task.
-        builder: ``"module:function"`` that takes the resolved spec and gives the network.
-        model_args: Options of the builder.
-        fit: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
-            ``fit(features, labels)``), or ``"none"``.
-        inputs, head: Where they differ from the task's.
-        head_args: Keywords of the head.
-        capabilities: What contract tests and engines may do with it.
-        not_exportable_reason: Why it is not carried into other formats; empty where it is.
-        drop_rate: Before the last layer, unless the caller says otherwise.
-        recipe: Where it differs from the task's; `recipes`: those of the task's others that differ, by name.
-        weights: Trained parameters that exist; the first is what ``pretrained=True`` takes.
-        tiny_args: Options of the builder that make a model for tests and demonstrations.
-        num_parameters: Trainable parameters with the task's own target; a test counts them again.
-        evidence, note: Whose architecture it is, and what to know about it.
+        builder: Function that takes the resolved spec and returns the network, as ``"module:function"``.
+        model_args: Options of the builder. Default: none.
+        fit: Kind of training: ``"gradient"``, ``"closed_form"`` (the network has ``fit(data)`` or the head
+            ``fit(features, labels)``) or ``"none"``. Default: ``"gradient"``.
+        inputs: Inputs of the model. Default: those of the task.
+        head: Class of the head, as ``"module:class"``. Default: that of the task.
+        head_args: Keyword arguments of the head. Default: none.
+        capabilities: Properties that tests and engines rely on. Default: exportable and differentiable.
+        not_exportable_reason: Reason why the model cannot be exported; empty if it can. Default: empty.
+        drop_rate: Default dropout rate before the last layer, 0-1. Default: 0.
+        recipe: Recipe of the model. Default: None, that of the task.
+        recipes: Named recipes that replace or extend those of the task. Default: none.
+        weights: Available trained weights; ``pretrained=True`` loads the first. Default: none.
+        tiny_args: Options of the builder for a small model in tests and demonstrations. Default: none.
+        num_parameters: Number of trainable parameters with the target of the task, verified by a test.
+            Default: None, unknown.
+        evidence: Source of the architecture. Default: ``"our choice"``.
+        note: Notes on the architecture. Default: none.
     """
 
     name: str
@@ -99,32 +118,42 @@ class ModelSpec:
     note: str = ""
 
     def check_exportable(self) -> None:
-        """Raise, with the reason, where a model of this entry is not carried into other formats.
+        """Validate that models of this entry can be exported to other formats.
 
         Raises:
-            ExportError: It is not.
+            ExportError: They cannot; the message contains the reason.
         """
         if "exportable" not in self.capabilities:
             raise ExportError(f"{self.name} cannot be exported: {self.not_exportable_reason}")
 
     @property
     def architecture(self) -> str:
+        """Name of the model without its task."""
         return self.name.removeprefix(f"{self.task}-")
 
     def find_weights(self, tag: str) -> WeightSpec | None:
+        """Return the weights with a tag, or None if missing.
+
+        Args:
+            tag: Tag of the weights.
+        """
         return next((weight for weight in self.weights if weight.tag == tag), None)
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What `geovision demo` does for a task: seeded data, a small model, a short training.
+    """Settings of the demonstration of a task by `geovision demo`.
+
+    It trains a small model on seeded synthetic data for a short time.
 
     Args:
-        model: Its name in the registry.
-        samples: Number of generated ones, training and held back together.
-        size: (height, width) of the first input.
-        seed: Of the data, the split and the model.
-        photos: A reader's own photos are inputs of this task, and its weights are asked about them.
+        model: Name of the model in the registry.
+        samples: Number of generated samples, training and validation together.
+        recipe: Recipe of the training.
+        size: Height and width of the first input, in cells. Default: None, the size of the model.
+        seed: Seed of the data, the split and the model. Default: 0.
+        photos: Whether users can pass their own photos, which the trained weights of the task classify.
+            Default: False.
     """
 
     model: str
@@ -137,25 +166,34 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class Task:
-    """One question, and everything that answers it, by name.
+    """Task with its inputs, target, datasets, heads, metrics and recipes.
 
     Args:
-        name: Also the file name in `geovision.tasks` and the first word of each model's name.
-        question: What it answers, as its user would ask.
-        chinese: Title and question once more, for pages that speak both languages.
-        inputs: What a model of the task takes, in physical units.
-        scalars: Measurements that a model may take beside the first input, each optional.
-        target: What comes out.
-        dataset: Adapter of the main data set; `other_datasets` of the rest, by name.
-        head: Class of the head; `heads`: others to choose from, by name.
-        loss: Function of (values, target, valid); empty where the heads have a loss of their own.
-        predictors: Channels that a model may take beside those of its first input, on the same grid, by name.
-        metrics: Names; the first is the headline.
-        backbones: Families whose every member is a model of this task: ``"timm"``, ``"smp"``.
-        recipe: Of every model that has none of its own; `recipes`: others to choose from, by name.
-        published: What others state; `cautions`: what to know before comparing with it.
+        name: Name of the task, which is also its file name in `geovision.tasks` and the first word of the
+            name of each of its models.
+        title: Title in English.
+        question: Question that the task addresses, in the words of a user.
+        inputs: Inputs of the models, in physical units.
+        target: Target of the models.
+        datasets: Dataset adapters as ``"module:class"``, by name; the first is the main one.
+        head: Class of the head, as ``"module:class"``.
+        loss: Function of (values, target, valid), as ``"module:function"``; empty if the heads have their
+            own loss.
+        metrics: Names of the metrics; the first is the main one.
+        recipe: Recipe of models without their own.
         demo: Settings of the demonstration.
-        default_for: Shared datasets that are read for this task if none is named.
+        recipes: Further recipes, by name. Default: none.
+        heads: Further classes of heads, as ``"module:class"``, by name. Default: none.
+        scalars: Optional scalar measurements in addition to the first input. Default: none.
+        predictors: Optional channels in addition to those of the first input, on the same grid.
+            Default: none.
+        backbones: Libraries whose models are all models of this task, ``"timm"`` or ``"smp"``.
+            Default: none.
+        published: Published scores. Default: none.
+        cautions: Limitations of a comparison with the published scores. Default: none.
+        citation: Publication of the task. Default: none.
+        chinese: Title and question in Chinese, for bilingual pages. Default: None.
+        default_for: Names of shared datasets that are read for this task if none is named. Default: none.
     """
 
     name: str
@@ -182,17 +220,25 @@ class Task:
 
     @property
     def dataset(self) -> str:
-        """Name of the main data set: the first."""
+        """Name of the main data set, the first one."""
         return next(iter(self.datasets))
 
     def available_recipes(self, model: ModelSpec) -> dict[str, Recipe]:
-        """The recipes that a model of this task may be trained by: its own, called ``"default"``, and the
-        others by name."""
+        """Return the recipes of a model of this task by name.
+
+        The name of the model's own recipe, or of the task's if it has none, is ``"default"``.
+
+        Args:
+            model: Registry entry of the model.
+        """
         return {"default": model.recipe or self.recipe, **self.recipes, **model.recipes}
 
 
 def resolve(reference: str) -> Any:
-    """The object that ``"module:name"`` names.
+    """Import and return the object that ``"module:name"`` refers to.
+
+    Args:
+        reference: Module and name, separated by a colon.
 
     >>> resolve("geovision.errors:nearest").__name__
     'nearest'

@@ -1,1 +1,1 @@
-"""One file a task; the file's name is the task's name. Each holds `TASK` and `MODELS`, data only."""
+"""Tasks, one file each, which contain only data: `TASK` and `MODELS`."""

@@ -1,13 +1,16 @@
-"""Auroral form of an all-sky frame: seven classes of colour images from Kiruna.
+"""Auroral form of an all-sky frame.
+
+The frames are color images from Kiruna with seven classes.
 
 The question, the classes and the published score are those of Kvammen et al. 2020,
-doi:10.1029/2020JA027808; frames and labels are their data set, doi:10.18710/SSA38J. Of the networks
-that they compare only ResNet-50 is named; the others here are our selection. What a class looks like
-is told by our reading of its name: the authors' criteria are not in the record, and they stress that
-there is no consensus.
+doi:10.1029/2020JA027808; frames and labels are their data set, doi:10.18710/SSA38J. The authors name only
+ResNet-50 among the networks that they compare; the others here are our selection. The descriptions of the
+classes are our interpretation of their names: the record does not contain the authors' criteria, and the
+authors emphasize that there is no consensus.
 """
 
 import dataclasses
+from typing import Any
 
 from geovision.spec import (
     AS_PUBLISHED,
@@ -32,27 +35,26 @@ from geovision.spec import (
 
 _UNIT_HINTS = (
     UnitHint(1.0, 255.0, "looks like 0-255; expects 0-1, so divide by 255 or pass integers"),
-    UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, stretched as declared by whoever knows "
-                         "the camera"),
+    UnitHint(255.0, 65535.0, "looks like 16-bit counts; expects 0-1, scaled as declared for the camera"),
 )  # fmt: skip
 
 
 def _color(name: str, mean: float, std: float) -> Channel:
-    # The statistics are ImageNet's; a backbone that was trained with others brings its own.
+    # Statistics of ImageNet; a backbone that was trained with other statistics replaces them.
     return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_UNIT_HINTS)
 
 
 FRAME = InputSpec(
     "image",
     (_color("red", 0.485, 0.229), _color("green", 0.456, 0.224), _color("blue", 0.406, 0.225)),
-    # Inferred, not documented: programs of others that read the set work at this size.
+    # Inferred, not documented: third-party programs that read the data set use this size.
     size=(128, 128),
-    # The sky is a circle in the middle; what is cut off beside it is black.
+    # The sky is a circle in the center; the parts that are cut off are black.
     resize="crop",
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
     picture=ImageFileSpec(
-        Text("picture", "图片"), shows=Text("the night sky of an all-sky camera", "全天相机的夜空图像"),
+        Text("photo", "图片"), shows=Text("the night sky of an all-sky camera", "全天相机的夜空图像"),
         camera=True,
     ),
 )
@@ -81,22 +83,22 @@ FORMS = (
           (_ORIGIN, "sudden brightening and poleward expansion at the onset of a substorm",
            "亚暴起始时突然增亮并向极扩展")),
     _form("colored", ("Colored aurora", "彩色极光"),
-          (_FORM, "any form with much other light than the common green", "任何形态，绿色以外的光明显"),
-          (_LIGHT, "red 630.0 nm of atomic oxygen, mostly above 200 km; blue-violet 427.8 nm of ionised "
+          (_FORM, "any form with much light other than the common green", "任何形态，绿色以外的光明显"),
+          (_LIGHT, "red 630.0 nm of atomic oxygen, mostly above 200 km; blue-violet 427.8 nm of ionized "
                    "nitrogen molecules; the green is 557.7 nm of atomic oxygen",
            "红光630.0纳米来自氧原子，多在200公里以上；蓝紫光427.8纳米来自氮分子离子；"
            "绿光557.7纳米来自氧原子")),
     _form("discrete", ("Discrete forms", "分立极光"),
-          (_FORM, "separate pieces with sharp edges that are no long arc: rays, curls, parts of bands",
+          (_FORM, "separate structures with sharp edges, not long arcs: rays, curls, parts of bands",
            "边缘清晰的分立结构，非长弧：射线、卷曲、断裂的光带"),
           (_ORIGIN, "rays follow the lines of the magnetic field", "射线沿磁力线方向")),
     _form("edge", ("Aurora at the edge", "视场边缘极光"),
-          (_FORM, "aurora low above the horizon alone, at the edge of the frame",
+          (_FORM, "aurora only near the horizon, at the edge of the frame",
            "极光仅见于图像边缘、地平线附近"),
-          (_DISTANCE, "at 110 km height and 10° elevation about 500 km away",
+          (_DISTANCE, "about 500 km at 110 km height and 10° elevation",
            "高度110公里、仰角10°处距离约500公里")),
     _form("clear-faint", ("Clear sky, faint aurora", "晴空与微弱极光"),
-          (_FORM, "stars in a clear sky; aurora faint or not to be seen", "晴空有星，极光微弱或不可见")),
+          (_FORM, "stars in a clear sky; aurora faint or not visible", "晴空有星，极光微弱或不可见")),
     _form("patchy", ("Patchy aurora", "斑块状极光"),
           (_FORM, "irregular patches with diffuse edges", "边缘弥散的不规则斑块"),
           (_TIME, "mostly after magnetic midnight; many pulsate with periods of seconds to tens of seconds",
@@ -105,8 +107,8 @@ FORMS = (
 
 _PAPER = "Kvammen et al. 2020, doi:10.1029/2020JA027808"
 
-# The mounting of a camera decides where north is in its frames, and whether east is left or right,
-# and no form depends on either. What a turn leaves empty is black, as outside the circle. Brightness
+# The mounting of a camera determines the direction of north and the side of east in its frames, and no form
+# depends on either. Areas that a rotation leaves empty are black, like those outside the circle. Brightness
 # and contrast as in a reproduction on the same data.
 _ALL_SKY = Augment(flip_x=True, flip_y=True, rotate=180.0, brightness=0.2, contrast=0.2)
 
@@ -115,14 +117,14 @@ FROM_SCRATCH = Recipe(
     augment=_ALL_SKY, label_smoothing=0.1, ema=0.999, evidence=OUR_CHOICE,
 )  # fmt: skip
 
-# At the rate of the others Swin-T learns nothing from frames alone: it says the same of each.
+# From scratch at the learning rate of the others, Swin-T does not train: its prediction is constant.
 FROM_SCRATCH_LOW_LR = dataclasses.replace(
     FROM_SCRATCH,
     stages=tuple(dataclasses.replace(s, lr=2e-4, max_grad_norm=1.0) for s in FROM_SCRATCH.stages),
 )
 
-# Optimiser, rate, decay, batch and length as in a reproduction with Swin-T from ImageNet
-# (github.com/zhuby-sysu/aurora-classification-model); those of the authors are not known.
+# Optimizer, rate, decay, batch and length as in a reproduction with Swin-T from ImageNet
+# (github.com/zhuby-sysu/aurora-classification-model); those of the authors are unknown.
 FINE_TUNE = Recipe(
     stages=(Stage(epochs=30, batch_size=64, optimizer="adamw", lr=5e-5, head_lr=1e-3, weight_decay=1e-4),),
     augment=_ALL_SKY, evidence=OUR_CHOICE,
@@ -152,7 +154,7 @@ TASK = Task(
     recipes={"scratch": FROM_SCRATCH, "fine-tune": FINE_TUNE},
     published=(
         Reference("macro_precision", 0.92, "aurora-resnet50", AS_PUBLISHED, _PAPER,
-                  "\"average classification precision\"; training and split by night or not are not known"),
+                  "\"average classification precision\"; training, and a split by night or not, are unknown"),
     ),
     demo=DemoConfig(
         "aurora-tiny", samples=784, size=(64, 64),
@@ -168,7 +170,9 @@ _CNN: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_si
 _FIXED: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
 
-def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
+def _model(
+    name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes: Any
+) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
     return ModelSpec(f"aurora-{name}", "aurora", _BUILDER, arch, num_parameters=parameters, note=note,
                      **{"capabilities": _CNN, "tiny_args": {"backbone": "test_resnet"},
@@ -194,12 +198,12 @@ _MOBILENETV2 = {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k"}
 
 MODELS = (
     _model("resnet50", "resnet50", "a1_in1k", parameters=23_522_375, evidence=AS_PUBLISHED,
-           note="the only network that the authors name, and their best"),
+           note="the only network named by the authors, and their best"),
     _model("resnet18", "resnet18", "a1_in1k", parameters=11_180_103,
            note="our selection; small and plain"),
     _model("vgg16", "vgg16_bn", "tv_in1k", parameters=134_297_671,
            recipes={"scratch": FROM_SCRATCH_LOW_LR},
-           note="our selection, with batch normalisation; stands for AlexNet too, which timm lacks"),
+           note="our selection, with batch normalization; also replaces AlexNet, which timm lacks"),
     _model("inception", "inception_v3", "tv_in1k", parameters=21_799_911, capabilities=_FIXED,
            note="our selection; Inception-v3, pre-trained at 299 x 299"),
     _model("mobilenetv2", "mobilenetv2_100", "ra_in1k", parameters=2_232_839,
@@ -208,23 +212,23 @@ MODELS = (
     _model("swin-tiny", "swin_tiny_patch4_window7_224", "ms_in1k", parameters=27_524_737,
            capabilities=_FIXED, tiny_args={"backbone": "test_vit"}, inputs=(FRAME.with_size((224, 224)),),
            recipes={"scratch": FROM_SCRATCH_LOW_LR},
-           note="our selection, as in a reproduction by others; built for 224 x 224, "
-                "size=(128, 128) builds theirs"),
-    # The baselines of the paper; its settings, and what they were fitted on, are not known.
+           note="our selection, as in a third-party reproduction; built for 224 x 224, "
+                "theirs is size=(128, 128)"),
+    # The baselines of the paper; their settings and training features are unknown.
     _baseline("knn", _KNN, _PIXELS, {"grid": 32}, {"grid": 4}, parameters=0,
-              note="nearest neighbours on pixels, averaged to 32 x 32"),
+              note="nearest neighbors on pixels, averaged to 32 x 32"),
     _baseline("svm", _SVM, _PIXELS, {"grid": 32}, {"grid": 4}, parameters=0,
               note="support-vector machine with a radial kernel on pixels, averaged to 32 x 32"),
     _baseline("knn-resnet50", _KNN, _BUILDER, _RESNET50, {"backbone": "test_resnet"}, parameters=23_508_032,
-              note="nearest neighbours on the features of ResNet-50 as it comes; needs backbone_weights"),
+              note="nearest neighbors on the features of pretrained ResNet-50; needs backbone_weights"),
     _baseline("svm-resnet50", _SVM, _BUILDER, _RESNET50, {"backbone": "test_resnet"}, parameters=23_508_032,
-              note="support-vector machine on the features of ResNet-50 as it comes; needs backbone_weights"),
+              note="support-vector machine on the features of pretrained ResNet-50; needs backbone_weights"),
     _baseline("knn-mobilenetv2", _KNN, _BUILDER, _MOBILENETV2, {"backbone": "test_resnet"},
               parameters=2_223_872,
-              note="nearest neighbours on the features of MobileNetV2 as it comes; needs backbone_weights"),
+              note="nearest neighbors on the features of pretrained MobileNetV2; needs backbone_weights"),
     _baseline("svm-mobilenetv2", _SVM, _BUILDER, _MOBILENETV2, {"backbone": "test_resnet"},
               parameters=2_223_872,
-              note="support vectors on the features of MobileNetV2 as it comes; needs backbone_weights"),
+              note="support-vector machine on features of pretrained MobileNetV2; needs backbone_weights"),
     _model("tiny", "test_resnet", "r160_in1k", parameters=373_367,
            note="for tests and demonstrations, not for use"),
 )  # fmt: skip

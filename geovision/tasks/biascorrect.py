@@ -1,8 +1,8 @@
-"""Rain corrected: what a model or reanalysis has, brought to the distribution and the grid that was observed.
+"""Bias correction of precipitation from models and reanalyses, on the observed grid.
 
-The networks are those of `geovision.tasks.downscale` on one grid; with ``factor`` above 1 they correct and
-refine at once. A model that runs freely has no days in common with the truth: it is fitted by the methods
-with the capability "unpaired", or corrected by a network that was trained on a reanalysis.
+The networks are those of `geovision.tasks.downscale` on one grid; with ``factor`` above 1 they also increase
+the resolution. The days of a free-running model do not correspond to observed days. Correct it by a method
+with the capability ``unpaired``, or by a network that was trained on a reanalysis.
 """
 
 from geovision.spec import DemoConfig, Recipe, Stage, Task
@@ -11,7 +11,7 @@ from geovision.tasks import downscale
 TASK = Task(
     name="biascorrect",
     title="Bias correction of rain",
-    question="How much rain would have been observed where the model has this much?",
+    question="How much rain would have been observed where the model simulates this amount?",
     chinese=("降水偏差订正", "模式给出这一降水量的地方，实际会观测到多少降水？"),
     inputs=(downscale.FIELDS_INPUT,),
     predictors=downscale.PREDICTORS,
@@ -38,7 +38,7 @@ MODELS = (
     ),
     downscale.residual_spec(
         "biascorrect-maunet-residual", 1, {"factor": 1, "base": "bilinear"}, 139_985,
-        "MAUNet, small, learns what is wrong with the interpolated field",
+        "small MAUNet that learns the error of the interpolated field",
     ),
     *downscale.baseline_specs("biascorrect", 1),
 )

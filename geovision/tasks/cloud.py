@@ -1,10 +1,12 @@
-"""Cloud genus from a photo of the sky: ten WMO genera and the contrail.
+"""Cloud genus from a photo: ten WMO genera and the contrail.
 
 The question, the architectures and the published scores are those of Ji et al. 2025,
-doi:10.13878/j.cnki.dqkxxb.20250306001. The data set of that paper is not known; ours is CCSN
+doi:10.13878/j.cnki.dqkxxb.20250306001. The data set of that paper is unknown; ours is CCSN
 (Zhang et al. 2018, doi:10.7910/DVN/CADDPD). Levels, base heights and weather of each genus follow
 the WMO International Cloud Atlas.
 """
+
+from typing import Any
 
 from geovision.spec import (
     AS_PUBLISHED,
@@ -34,7 +36,7 @@ _UNIT_HINTS = (
 
 
 def _color(name: str, mean: float, std: float) -> Channel:
-    # The statistics are ImageNet's; a backbone that was trained with others brings its own.
+    # Statistics of ImageNet; a backbone that was trained with other statistics replaces them.
     return Channel(name, "1", (0.0, 1.0), mean=mean, std=std, unit_hints=_UNIT_HINTS)
 
 
@@ -42,14 +44,14 @@ PHOTO = InputSpec(
     "image",
     (_color("red", 0.485, 0.229), _color("green", 0.456, 0.224), _color("blue", 0.406, 0.225)),
     size=(224, 224),
-    # Squashed, not cropped: the horizon and the halo are at the edges.
+    # Squashed instead of cropped, because the horizon and halos are at the edges.
     resize="squash",
     reader="geovision.readers.images:read_rgb",
     integers="fraction",
-    picture=ImageFileSpec(Text("picture", "图片"), shows=Text("a sky", "天空"), camera=True),
+    picture=ImageFileSpec(Text("photo", "图片"), shows=Text("a sky", "天空"), camera=True),
 )
 
-# What the authors name as future inputs, and what a station reports beside its camera.
+# The authors name these as future inputs; weather stations report them in addition to camera images.
 SCALARS = (
     Channel(
         "cloud_base_height",
@@ -57,7 +59,7 @@ SCALARS = (
         (0.0, 25.0),
         mean=3.0,
         std=3.0,
-        unit_hints=(UnitHint(25.0, 25000.0, "looks like metres; expects km"),),
+        unit_hints=(UnitHint(25.0, 25000.0, "looks like meters; expects km"),),
     ),
     Channel(
         "cloud_thickness",
@@ -65,7 +67,7 @@ SCALARS = (
         (0.0, 20.0),
         mean=2.0,
         std=2.5,
-        unit_hints=(UnitHint(20.0, 20000.0, "looks like metres; expects km"),),
+        unit_hints=(UnitHint(20.0, 20000.0, "looks like meters; expects km"),),
     ),
     Channel(
         "air_temperature",
@@ -101,7 +103,7 @@ def _genus(
         Fact(Text("phase", "相态"), Text(*phase)),
     ]
     if look:
-        facts.append(Fact(Text("tell apart by", "辨识要点"), Text(*look)))
+        facts.append(Fact(Text("distinguishing marks", "辨识要点"), Text(*look)))
     return ClassCard(code, Text(*name), level, tuple(facts), NO_HEIGHT)
 
 
@@ -131,13 +133,13 @@ GENERA = (
            look=("a veil; a halo round sun or moon", "薄幕状，日月周围常有晕")),
     _genus("Ct", ("Contrail", "航迹云"), "high", _NONE, _ICE,
            base=("at cruising height, 8–13 km", "巡航高度，8–13公里"),
-           look=("persisting ten minutes or more it is Cirrus homogenitus (WMO); "
-                 "a photo does not show how long it has lasted",
+           look=("if it persists for ten minutes or more, it is Cirrus homogenitus (WMO); "
+                 "a photo does not show its age",
                  "持续十分钟以上者，世界气象组织称之为人为卷云（Cirrus homogenitus）；"
                  "照片不能显示其持续时间")),
     _genus("Cu", ("Cumulus", "积云"), "low",
            ("none (humilis) to showers (congestus)", "淡积云无降水，浓积云可有阵雨"), _WATER,
-           extent=("low base, growing upwards", "云底低，向上发展")),
+           extent=("low base, vertical growth", "云底低，向上发展")),
     _genus("Ns", ("Nimbostratus", "雨层云"), "middle",
            ("continuous rain, snow or ice pellets", "连续性雨、雪或冰粒"), _MIXED,
            extent=("middle; spans from low to high", "中云，可自低云族伸展至高云族"),
@@ -147,14 +149,14 @@ GENERA = (
            look=("elements more than 5° wide", "云块视宽大于5°")),
     _genus("St", ("Stratus", "层云"), "low",
            ("drizzle, snow grains", "毛毛雨、米雪"), _WATER,
-           look=("grey and even, like fog that does not touch the ground", "灰而均匀，如不及地的雾")),
+           look=("gray and uniform, like fog that does not reach the ground", "灰而均匀，如不及地的雾")),
 )  # fmt: skip
 
 _PAPER = "Ji et al. 2025, doi:10.13878/j.cnki.dqkxxb.20250306001"
-_UNKNOWN_SPLIT_NOTE = "data set, split and training of the authors are not known"
+_UNKNOWN_SPLIT_NOTE = "data set, split and training of the authors are unknown"
 
-# Brightness hardly changes (grey level separates Ns, As and St), crops stay large (element size
-# separates Cc, Ac and Sc), and the sky is never upside down.
+# Small changes of brightness, because the gray level separates Ns, As and St. Large crops, because the size
+# of the elements separates Cc, Ac and Sc. No vertical flip, because photos of the sky are upright.
 _AUGMENT = Augment(crop_area=(0.6, 1.0), flip_x=True, brightness=0.1, contrast=0.1, saturation=0.1)
 
 FROM_SCRATCH = Recipe(
@@ -215,10 +217,10 @@ TASK = Task(
 )  # fmt: skip
 
 
-# Found on CCSN by a search on two of five folds, as committed. What tells clouds apart is the texture of
-# the middle stages as much as what the whole network sees. No crop is scaled, since the size of the
-# elements is what separates Cc, Ac and Sc. Mixup, CutMix, longer averages, softer labels and photos
-# enlarged to 320 x 320 did not tell more.
+# Result of a search on two of five folds of CCSN, as committed. The texture of the middle stages is as
+# informative as the features of the whole network. Crops are not scaled, because the size of the elements
+# separates Cc, Ac and Sc. Mixup, CutMix, longer averages, softer labels and photos enlarged to 320 x 320
+# gave no improvement.
 BILINEAR_POOLING = Recipe(
     stages=(
         Stage(epochs=12, size=(224, 224), freeze=2, batch_size=32, lr=6e-4, head_lr=5e-4,
@@ -226,7 +228,7 @@ BILINEAR_POOLING = Recipe(
     ),
     augment=Augment(crop_area=(0.765625, 0.765625), flip_x=True,
                     brightness=0.1, contrast=0.1, saturation=0.1),
-    # Half was best on every fold's own training answers; the whole prior, or none, costs 0.004 to 0.007.
+    # A strength of 0.5 was best for the training predictions of every fold; 1 and 0 lose 0.004 to 0.007.
     label_smoothing=0.1, conflict_labels="soft", logit_adjustment=0.5, ema=0.99,
 )  # fmt: skip
 
@@ -235,7 +237,9 @@ _CNN: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_si
 _VIT: frozenset[Capability] = frozenset({"exportable", "differentiable"})
 
 
-def _model(name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes) -> ModelSpec:
+def _model(
+    name: str, backbone: str, imagenet: str, *, parameters: int, note: str, **changes: Any
+) -> ModelSpec:
     arch = {"backbone": backbone, "imagenet": imagenet}
     return ModelSpec(f"cloud-{name}", "cloud", _BUILDER, arch, num_parameters=parameters, note=note,
                      **{"capabilities": _CNN, "tiny_args": {"backbone": "test_resnet"},
@@ -255,26 +259,26 @@ MODELS = (
               weights=(WeightSpec("ccsn", "package:cloud-mobilenetv2.ccsn", "Apache-2.0",
                                   "2034 photos of CCSN (doi:10.7910/DVN/CADDPD; terms in its record)",
                                   {"macro_f1": 0.553, "accuracy": 0.563, "accuracy(top_k=3)": 0.823}),),
-              note="MobileNetV2, read also by second-order statistics of its middle maps, over a photo "
+              note="MobileNetV2 with second-order statistics of its middle feature maps, over a photo "
                    "and its mirror image; the network as published is cloud-mobilenetv2_100"),
     _model("mobilenetv2_100", "mobilenetv2_100", "ra_in1k", parameters=2_237_963, evidence=AS_PUBLISHED,
-           note="the smallest of the paper's three, whole and plain"),
+           note="the smallest of the three published networks, unmodified"),
     _model("resnet50", "resnet50", "a1_in1k", parameters=23_530_571, evidence=AS_PUBLISHED,
-           note="one of the paper's three; which ResNet-50 the authors used is not known"),
+           note="one of the three published networks; the variant of ResNet-50 is unknown"),
     _model("vit", "vit_base_patch16_224", "augreg2_in21k_ft_in1k", parameters=85_807_115,
            evidence=AS_PUBLISHED, capabilities=_VIT, tiny_args={"backbone": "test_vit"},
-           note="the paper's transformer, ViT-B/16 by our reading; needs pre-training"),
+           note="the published transformer, ViT-B/16 in our reading; needs pretraining"),
     _model("mobilenetv2-035", "mobilenetv2_035", "", parameters=410_219,
-           note="a third of the width; for the smallest devices"),
+           note="about a third of the width, for the smallest devices"),
     _model("mobilenetv4", "mobilenetv4_conv_small", "e2400_r224_in1k", parameters=2_507_115,
-           note="newer, faster on a phone"),
-    _model("resnet18", "resnet18", "a1_in1k", parameters=11_182_155, note="small and plain"),
+           note="newer network, faster on a phone"),
+    _model("resnet18", "resnet18", "a1_in1k", parameters=11_182_155, note="small baseline"),
     _model("efficientnet-b0", "efficientnet_b0", "ra_in1k", parameters=4_021_639,
-           note="between phone and server"),
+           note="for devices between phone and server"),
     _model("convnext-tiny", "convnext_tiny", "in12k_ft_in1k", parameters=27_828_587,
-           note="newer, for a server"),
+           note="newer network, for servers"),
     _model("vit-small", "vit_small_patch16_224", "augreg_in21k_ft_in1k", parameters=21_669_899,
-           capabilities=_VIT, tiny_args={"backbone": "test_vit"}, note="a quarter of ViT-B"),
+           capabilities=_VIT, tiny_args={"backbone": "test_vit"}, note="a quarter of the size of ViT-B"),
     _model("tiny", "test_resnet", "r160_in1k", parameters=373_755,
            note="for tests and demonstrations, not for use"),
 )  # fmt: skip

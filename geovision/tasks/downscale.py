@@ -1,12 +1,12 @@
-"""Fine rain from coarse fields: the rain that a reanalysis or a model has, on a finer grid.
+"""Downscaling of precipitation from reanalyses and models to a finer grid.
 
 The question, MAUNet and MAUNet-Light are those of Mishra Sharma and Mitra 2024 (Neural Comput. Appl.,
-doi:10.1007/s00521-024-09978-4) and arXiv:2602.12980. What these state of the networks, and what is our
-reconstruction, stands in `geovision.models.maunet`. Extra fields are taken by name.
+doi:10.1007/s00521-024-09978-4) and arXiv:2602.12980. `geovision.models.maunet` separates the published parts
+of the networks from our reconstruction. Additional fields are selected by name.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from geovision.grid_channels import (
     AIR_PRESSURE_AT_SEA_LEVEL,
@@ -105,18 +105,26 @@ _UNPAIRED: frozenset[Capability] = frozenset({"grid_bound", "unpaired", "first_c
 
 
 def network_specs(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[ModelSpec, ...]:
-    """MAUNet, its peers, and the small one of tests and demonstrations."""
+    """Return the registry entries of the networks.
+
+    The last one is a small network for tests and demonstrations.
+
+    Args:
+        task: Name of the task.
+        factor: Ratio of the resolutions of target and input grid.
+        parameters: Number of parameters of each network, in order.
+    """
     small = {"widths": [4, 6, 8]}
     rows: tuple[tuple[str, dict[str, Any], dict[str, Any], EvidenceLevel, str], ...] = (
         ("maunet", {"network": "maunet"}, small, OUR_RECONSTRUCTION,
-         "MAUNet: what is published in words, the rest reconstructed"),
+         "MAUNet from its published description; the rest is reconstructed"),
         ("maunet-light", {"network": "maunet", "widths": [50, 100, 200, 400]}, small, OUR_RECONSTRUCTION,
-         "0.61 of MAUNet's parameters, for distillation from it"),
-        ("unet", {"network": "unet"}, small, OUR_CHOICE, "U-Net of the same widths"),
+         "0.61 times the parameters of MAUNet, a student for its distillation"),
+        ("unet", {"network": "unet"}, small, OUR_CHOICE, "U-Net of the same widths as MAUNet"),
         ("edsr", {"network": "edsr"}, {"width": 4, "blocks": 1}, OUR_CHOICE,
          "EDSR, baseline (Lim et al. 2017, arXiv:1707.02921)"),
         ("srdrn", {"network": "srdrn"}, {"width": 4, "blocks": 1, "finest": 6}, OUR_CHOICE,
-         "SRDRN (Wang et al. 2021, doi:10.1029/2020WR029308); the order of layers is as we read it"),
+         "SRDRN (Wang et al. 2021, doi:10.1029/2020WR029308); the order of layers is our interpretation"),
         ("srcnn", {"network": "srcnn"}, {"widths": [4, 3]}, OUR_CHOICE,
          "SRCNN (Dong et al. 2014, arXiv:1501.00092)"),
         ("tiny", {"network": "maunet", "widths": [8, 16, 24], "dropout": 0.0, "skip": True}, small,
@@ -133,9 +141,17 @@ def network_specs(task: str, factor: int, parameters: tuple[int, ...]) -> tuple[
 
 
 def baseline_specs(task: str, factor: int) -> tuple[ModelSpec, ...]:
-    """Statistics, which a network has to beat."""
+    """Return the registry entries of statistical baselines.
 
-    def entry(name, arch, fit, capabilities, note):
+    Args:
+        task: Name of the task.
+        factor: Ratio of the resolutions of target and input grid.
+    """
+
+    def entry(
+        name: str, arch: Mapping[str, Any], fit: Literal["closed_form", "none"],
+        capabilities: frozenset[Capability], note: str,
+    ) -> ModelSpec:
         return ModelSpec(f"{task}-{name}", task, _BASELINE, {"factor": factor, **arch}, fit=fit,
                          head=_IDENTITY_HEAD,
                          capabilities=capabilities, num_parameters=0, note=note,
@@ -144,27 +160,27 @@ def baseline_specs(task: str, factor: int) -> tuple[ModelSpec, ...]:
     interpolated = [
         entry(method, {"kind": "interpolated", "method": method}, "none",
               frozenset({"any_size", "first_channel"}),
-              f"{method} interpolation of the rain that is given")
+              f"{method} interpolation of the input precipitation")
         for method in ("nearest", "bilinear", "bicubic")
     ]  # fmt: skip
     return (
         entry("climatology", {"kind": "climatology"}, "closed_form", _UNPAIRED,
-              "mean of the training data, in each cell"),
+              "mean of the training data in each cell"),
         *interpolated,
         entry("linear-scaling", {"kind": "corrected", "by": "linear-scaling"}, "closed_form", _UNPAIRED,
-              "bilinear, times the ratio of the means (Lenderink et al. 2007)"),
+              "bilinear, multiplied by the ratio of the means (Lenderink et al. 2007)"),
         entry("quantile-mapping", {"kind": "corrected", "by": "quantile-mapping"}, "closed_form", _UNPAIRED,
-              "bilinear, each value to the observed one of its rank (Gudmundsson et al. 2012)"),
+              "bilinear, each value mapped to the observed quantile (Gudmundsson et al. 2012)"),
         entry("quantile-delta", {"kind": "corrected", "by": "quantile-delta"}, "closed_form",
               _UNPAIRED | {"whole_period"},
-              "bilinear, keeps the relative change of each quantile (Cannon et al. 2015)"),
+              "bilinear, preserves the relative change of each quantile (Cannon et al. 2015)"),
         entry("ridge", {"kind": "ridge"}, "closed_form", _BOUND,
               "ridge regression on 60 principal components of all channels"),
     )  # fmt: skip
 
 
-# Found on inner winters over Iberia: see docs/tasks/downscale.md. Twice as many epochs, or twice the dropout,
-# did not tell more.
+# Result of a search on inner winters over Iberia, see docs/tasks/downscale.md. Twice the epochs or twice the
+# dropout rate gave no improvement.
 RESIDUAL_RECIPE = Recipe(
     stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
     precision="32-true",
@@ -172,7 +188,17 @@ RESIDUAL_RECIPE = Recipe(
 
 
 def residual_spec(name: str, members: int, base: Mapping[str, Any], parameters: int, note: str) -> ModelSpec:
-    """A small MAUNet that learns what a simpler answer leaves, for a few winters of one region."""
+    """Return the registry entry of a small residual MAUNet.
+
+    It learns the residuals of a baseline and is meant for a few winters of one region.
+
+    Args:
+        name: Name of the model.
+        members: Number of ensemble members.
+        base: Options of the baseline.
+        parameters: Number of parameters.
+        note: Note on the model.
+    """
     arch = {"network": "maunet", "widths": [16, 32, 64], "dropout": 0.2, "members": members,
             "transforms": TRANSFORMS, **base}  # fmt: skip
     return ModelSpec(
@@ -191,10 +217,10 @@ _RIDGE_ARGS = {"factor": 2, "base": "ridge", "components": 100, "penalty": 300.0
 MODELS = (
     *network_specs("downscale", 4, (9_499_969, 5_799_251, 7_877_377, 1_515_329, 1_962_132, 13_377, 32_346)),
     residual_spec("downscale-maunet-residual", 1, _RIDGE_ARGS, 147_985,
-             "MAUNet, small, learns what a ridge regression leaves"),
+             "small MAUNet that learns the residuals of a ridge regression"),
     residual_spec("downscale-maunet-bicubic", 1, {"factor": 4, "base": "bicubic"}, 155_985,
-             "MAUNet, small, learns what bicubic interpolation leaves"),
+             "small MAUNet that learns the residuals of bicubic interpolation"),
     residual_spec("downscale-maunet-ensemble", 5, _RIDGE_ARGS, 739_925,
-             "five of maunet-residual side by side; their mean is the answer"),
+             "ensemble of five maunet-residual; the prediction is their mean"),
     *baseline_specs("downscale", 4),
 )  # fmt: skip

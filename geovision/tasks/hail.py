@@ -1,11 +1,12 @@
-"""Where does hail fall? Radar volumes, satellite, reanalysis and terrain to a mask of hail at the last time.
+"""Hail masks from radar volumes, satellite, reanalysis and terrain.
 
-The question, the sources, the chain of networks, the recipe and the published scores are those of HINet,
-Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002. Its code is not public and its formulas are lost in the
-text that there is, so the networks are reconstructions (`geovision.models.hinet`), and so are the names of
-the levels, of the infrared channels and of the fields of the reanalysis, which it counts but does not list.
+The mask refers to the last time of the input. The question, the sources, the chain of networks, the recipe
+and the published scores are those of HINet, Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002. Its code is
+not public, and its formulas are missing in the available text, so the networks are reconstructions
+(`geovision.models.hinet`). The levels, the infrared channels and the reanalysis fields are reconstructions
+too, because the paper gives their number but no list.
 
-What to know before comparing with the published tables stands in `CAUTIONS`, and with them in every card.
+`CAVEATS` lists limitations of a comparison with the published tables; every model card contains them.
 """
 
 from geovision.spec import (
@@ -27,19 +28,19 @@ from geovision.spec import (
 )
 
 NO_ECHO = -33.0
-"""dBZ that stands for no echo: the radar looked and saw nothing. What it did not cover is masked."""
+"""Reflectivity of observed cells without an echo, in dBZ; cells that were not observed are masked."""
 
 LEVELS = (
     500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 5500, 6000, 7000, 8000, 9000, 10000, 12000,
     14000, 15500, 17000, 19000,
 )  # fmt: skip
-"""m above mean sea level: the 21 levels of the national mosaic, our reading of "21 levels"."""
+"""Levels of the national mosaic, in m above mean sea level; our interpretation of "21 levels"."""
 
 _CELSIUS = UnitHint(0.0, 150.0, "looks like degrees Celsius; add 273.15")
 
 
 def _reflectivity(level: int) -> Channel:
-    # One scale for all levels, so that the largest value of a column is that of its numbers.
+    # All levels share one scale, so that normalization does not move the maximum of a column.
     return Channel(
         f"reflectivity_{level}m", "dBZ", (NO_ECHO, 80.0), mean=-15.0, std=25.0, baseline=NO_ECHO,
         unit_hints=(UnitHint(80.0, 1e9, "looks like Z in mm6 m-3; give 10 log10(Z)"),),
@@ -58,7 +59,7 @@ RADAR = InputSpec("radar", tuple(_reflectivity(level) for level in LEVELS), layo
 
 FY4B = InputSpec(
     "fy4b",
-    # AGRI channels 9, 10, 12, 13, 14: water vapour, cloud phase and the split window; our choice.
+    # AGRI channels 9, 10, 12, 13 and 14: water vapor, cloud phase and split window; our choice.
     (_brightness("6.25", 232.0, 12.0), _brightness("6.95", 242.0, 15.0), _brightness("8.55", 265.0, 28.0),
      _brightness("10.8", 267.0, 29.0), _brightness("12.0", 265.0, 29.0)),
     layout=_TIMES, reader=_READER, optional=True,
@@ -67,7 +68,7 @@ FY4B = InputSpec(
 ERA5 = InputSpec(
     "era5",
     (
-        # A height of 0 would be an arctic day, and no absence: an explanation puts the mean there.
+        # A height of 0 would mean arctic air instead of missing data, so attributions use the mean.
         Channel("freezing_level", "m", (0.0, 7000.0), (QuantileRange(0.99, 200.0, 7000.0),), 3800.0, 800.0,
                 baseline=3800.0),
         Channel("minus20_level", "m", (0.0, 11000.0), (QuantileRange(0.99, 1000.0, 11000.0),), 7000.0, 900.0,
@@ -85,7 +86,7 @@ DEM = InputSpec(
         Channel("elevation", "m", (-500.0, 9000.0), mean=500.0, std=600.0),
         Channel("slope", "degree", (0.0, 90.0), mean=6.0, std=8.0),
         Channel("curvature", "m-1", (-1.0, 1.0), mean=0.0, std=1e-3),
-        # Nor is north the absence of a direction.
+        # A direction of 0 would mean north instead of missing data, so attributions use another value.
         Channel("aspect", "degree", (0.0, 360.0), mean=180.0, std=104.0, baseline=180.0),
         Channel("flow_direction", "degree", (0.0, 360.0), mean=157.5, std=103.0, baseline=157.5),
     ),
@@ -94,15 +95,15 @@ DEM = InputSpec(
 
 CAVEATS = (
     "For one mask F1 = 2 IoU / (1 + IoU), so F1 is never below IoU; in 8 of the 16 published rows it is.",
-    "The full network stands in three tables with four different IoU: 0.84, 0.88, 0.81 and 0.85.",
-    "The published pictures of cases are of years that were trained on.",
-    "The label is computed from reflectivity, which is an input too.",
-    "Sources were matched to the nearest time, which looks up to 30 minutes (reanalysis) and 7.5 minutes "
-    "(satellite) into the future.",
+    "Three published tables give four different IoU for the full network: 0.84, 0.88, 0.81 and 0.85.",
+    "The published case studies are from years of the training data.",
+    "The label is computed from reflectivity, which is also an input.",
+    "Sources were matched to the nearest time, which is up to 30 minutes (reanalysis) or 7.5 minutes "
+    "(satellite) in the future.",
 )
 
 _PAPER = "Zhang et al. 2024, doi:10.12347/j.ycyk.20240520002"
-_INCONSISTENT_F1_NOTE = "F1 below IoU, which no mask can have"
+_INCONSISTENT_F1_NOTE = "F1 below IoU, which is impossible for one mask"
 
 
 def _published_scores(model: str, iou: float, f1: float, what: str) -> tuple[Reference, Reference]:
@@ -189,14 +190,14 @@ _TINY_ARGS = {"width": 4, "kernel": 3}
 MODELS = (
     ModelSpec("hail-hinet", "hail", _HINET, {"source_dropout": 0.1}, capabilities=_ANY,
               tiny_args=_TINY_ARGS | {"unet_width": 4}, num_parameters=6_709_963, evidence=OUR_RECONSTRUCTION,
-              note="the authors' chain; the cell, widths and patches are read out of its text"),
+              note="the published chain; the cell, widths and patches follow the text"),
     ModelSpec("hail-tiny", "hail", _HINET, {"width": 8, "kernel": 3, "unet_width": 8, "source_dropout": 0.1},
               head_args=_BALANCED_HEAD_ARGS, capabilities=_ANY,
               tiny_args=_TINY_ARGS | {"unet_width": 4}, num_parameters=434_115,
               note="HINet for tests and demonstrations, not for use"),
     ModelSpec("hail-convlstm", "hail", _RECURRENT, {"cell": "convlstm"}, capabilities=_ANY,
               tiny_args=_TINY_ARGS, num_parameters=2_568_849, evidence=OUR_RECONSTRUCTION,
-              note="Shi et al. 2015, arXiv:1506.04214; announced in the paper, without a row"),
+              note="Shi et al. 2015, arXiv:1506.04214; mentioned in the paper without a published score"),
     ModelSpec("hail-stlstm", "hail", _RECURRENT, {"cell": "st-lstm"}, capabilities=_ANY,
               tiny_args=_TINY_ARGS, num_parameters=4_648_977, evidence=OUR_RECONSTRUCTION,
               note="PredRNN, Wang et al. 2017"),
@@ -206,13 +207,13 @@ MODELS = (
     ModelSpec("hail-simvp", "hail", _SEQUENCE, {"network": "simvp"}, capabilities=_ANY,
               tiny_args={"windows": 3, "options": {"width": 4, "hidden": 8, "blocks": 2, "groups": 2}},
               num_parameters=6_686_433, evidence=OUR_RECONSTRUCTION,
-              note="Gao et al. 2022, arXiv:2206.05099, one frame out"),
+              note="Gao et al. 2022, arXiv:2206.05099, with one output frame"),
     ModelSpec("hail-nbeats", "hail", _SEQUENCE, {"network": "nbeats"}, capabilities=_ANY,
               tiny_args={"windows": 3, "options": {"width": 8, "blocks": 2, "features": 4}},
               num_parameters=1_453_185,
               evidence=OUR_RECONSTRUCTION,
-              note="Oreshkin et al. 2020, arXiv:1905.10437; every cell by itself"),
+              note="Oreshkin et al. 2020, arXiv:1905.10437; applied to every cell independently"),
     ModelSpec("hail-unet-resnet18", "hail", _SMP, {"network": "unet", "encoder": "resnet18"},
               capabilities=_SIZED, num_parameters=14_444_113,
-              note="U-Net on the last window; model_args={'frames': 'stacked'} takes all"),
+              note="U-Net on the last window; model_args={'frames': 'stacked'} uses all windows"),
 )  # fmt: skip

@@ -1,11 +1,10 @@
-"""Polar low or none in a radar picture of the sea: Sentinel-1, two polarisations.
+"""Polar low detection in Sentinel-1 images of the sea with two polarizations.
 
 The question, the network, the recipe and the published scores are those of Grahn and Bianchi 2022,
-arXiv:2203.16401; pictures and labels are their data set, doi:10.18710/FV5T9U. The published pictures
-have three channels that hold two measurements: red equals green. An input here is the two
-measurements, for every model, every data set and every scene; the network as published is given the
-first of them twice inside (`arch`), so that its arithmetic and its number of parameters are those of
-the paper, and nobody can hand it two different "copies".
+arXiv:2203.16401; images and labels are their data set, doi:10.18710/FV5T9U. The three channels of the
+published images contain two measurements: red equals green. The input here is these two measurements for
+every model, data set and scene. The published network repeats the first one internally (`model_args`). Its
+arithmetic and its number of parameters are therefore those of the paper, and the two copies cannot differ.
 """
 
 from geovision.spec import (
@@ -31,32 +30,34 @@ from geovision.spec import (
 )
 
 _UNIT_HINTS = (
-    UnitHint(1.0, 255.0, "counts of 0-255 are to be divided by 255, or given as integers; decibels need a "
-                     "declared mapping to the 8-bit scale, which is not guessed"),
+    UnitHint(1.0, 255.0, "divide counts of 0-255 by 255, or pass integers; decibels need a declared mapping "
+                     "to the 8-bit scale, which is not guessed"),
 )  # fmt: skip
 
 
-def _polarization_channel(name: str, *colours: str) -> Channel:
-    # Mean 0 and deviation 1: the published network takes the scale as it is. So what is missing enters as
-    # 0, the scale's own word for no data, with a mask and without one. A network that knows photos keeps
-    # its own statistics, and sees the measurements in the colours of the published pictures.
-    return Channel(name, "scaled_1", (0.0, 1.0), unit_hints=_UNIT_HINTS, colours=colours, encodes="dB")
+def _polarization_channel(name: str, *colors: str) -> Channel:
+    # Mean 0 and standard deviation 1, because the published network uses the scale without normalization.
+    # Missing values therefore enter as 0, the code for no data on this scale, with or without a mask. A
+    # network pretrained on photos keeps its own statistics and receives the measurements in the colors of the
+    # published images.
+    return Channel(name, "scaled_1", (0.0, 1.0), unit_hints=_UNIT_HINTS, colours=colors, encodes="dB")
 
 
 SAR = InputSpec(
     "image",
     (_polarization_channel("cross_pol", "red", "green"), _polarization_channel("co_pol", "blue")),
-    # The middle 256 km of a picture that is 400 km wide.
+    # The central 256 km of an image that is 400 km wide.
     size=(512, 512),
     resize="window",
     reader="geovision.readers.sar_png:read_counts",
     integers="fraction",
     pixel_size=500.0,
     picture=ImageFileSpec(
-        Text("radar picture", "雷达图像"), shows=Text("a radar picture of the sea", "海面雷达图像"),
+        Text("radar image", "雷达图像"), shows=Text("a radar image of the sea", "海面雷达图像"),
         hint=Text(
-            "An 8-bit PNG as published: cross-polarised in red and green, co-polarised in blue, 0 where "
-            "there is no data; pixels of 500 m, or as its text entry pixel_size says.",
+            "8-bit PNG in the format of the published data set: cross-polarized in red and green, "
+            "co-polarized in blue, 0 for no data; pixels of 500 m, unless its text entry pixel_size gives "
+            "another size.",
             "请选择与公开数据集相同的8位PNG：红、绿通道为交叉极化，蓝通道为同极化，0表示无数据；像素为500米，"
             "或由文件中的文本项 pixel_size 给出。",
         ),
@@ -65,11 +66,12 @@ SAR = InputSpec(
 )
 
 _CAVEAT = Text(
-    "One radar picture shows the wind at the sea surface at one moment; look at infrared pictures too.",
+    "A radar image shows the wind at the sea surface at one time only; check infrared images too.",
     "单幅雷达图像只反映某一时刻的海面风场，请同时参考红外云图。",
 )
 _LOOK, _SIZE, _LIFE, _MISTAKEN = (
-    Text("look", "形态"), Text("size", "尺度"), Text("life", "生命史"), Text("mistaken for one", "易混淆"),
+    Text("appearance", "形态"), Text("size", "尺度"), Text("life cycle", "生命史"),
+    Text("often confused with", "易混淆"),
 )  # fmt: skip
 
 
@@ -85,8 +87,8 @@ CARDS = (
     _card("pos", ("Polar low", "极地低压"),
           (_LOOK, "a dark eye of weak wind and sharp fronts that spiral into it",
            "风弱而暗的眼，锋面呈螺旋状卷入其中"),
-          (_SIZE, "200 to 1000 km across; the eye some tens of km", "直径200至1000公里，眼区数十公里"),
-          (_LIFE, "forms within hours over open water in cold air from the ice, lasts a day or less",
+          (_SIZE, "200 to 1000 km in diameter; the eye some tens of km", "直径200至1000公里，眼区数十公里"),
+          (_LIFE, "forms within hours over open water in cold air from the ice; lasts a day or less",
            "冷空气自冰区流至开阔水面时数小时内形成，持续不超过一天左右")),
 )  # fmt: skip
 
@@ -94,15 +96,21 @@ _PAPER = "Grahn and Bianchi 2022, arXiv:2203.16401"
 
 
 def _augment(center_fraction: float) -> Augment:
-    """As published, with the middle `kept` of a picture's width and height. A polar low has no up and no
-    left, and the other hemisphere's turns the other way."""
+    """Return the published augmentation with crops of a given size.
+
+    Rotations and flips are valid, because a polar low has no preferred orientation and rotates the other way
+    in the other hemisphere.
+
+    Args:
+        center_fraction: Fraction of the width and height of the image that a crop contains, 0-1.
+    """
     area = center_fraction**2
     return Augment(crop_area=(area, area), translate=0.10, zoom=0.15, rotate=144.0, flip_x=True,
                    flip_y=True, fill="zero")  # fmt: skip
 
 
-# One move of the picture instead of the authors' four in a row, so that it is interpolated once. Whether
-# their decay spares biases and normalisation, as ours does, is not known.
+# One geometric transform replaces the four successive ones of the authors, so that images are interpolated
+# once. It is unknown whether their weight decay exempts biases and normalization layers, as ours does.
 _PUBLISHED_STAGE = Stage(
     epochs=200, batch_size=16, sampling="balanced", optimizer="adamw", lr=1e-3, weight_decay=1e-4,
     decay_by="step", schedule="plateau", plateau=10,
@@ -129,7 +137,7 @@ FINE_TUNE = Recipe(
 TASK = Task(
     name="polarlow",
     title="Polar low",
-    question="Does this radar picture of the sea show a polar low?",
+    question="Does this radar image of the sea show a polar low?",
     chinese=("极地低压", "这幅海面雷达图像中有极地低压吗？"),
     inputs=(SAR,),
     target=ClassTarget(
@@ -146,8 +154,8 @@ TASK = Task(
     recipes={"published": PUBLISHED, "fine-tune": FINE_TUNE},
     published=(
         Reference("positive_f1", 0.95, "polarlow-xception", AS_PUBLISHED, _PAPER,
-                  "on the published test split; 6 or 7 errors in 435 pictures by our count"),
-        Reference("positive_f1", 0.938, "polarlow-xception", AS_PUBLISHED, "a port to torch by others",
+                  "on the published test split; 6 or 7 errors in 435 images by our count"),
+        Reference("positive_f1", 0.938, "polarlow-xception", AS_PUBLISHED, "a third-party port to torch",
                   "the same split; precision 0.924, recall 0.953, PR-AUC 0.986"),
     ),
     demo=DemoConfig(
@@ -166,7 +174,7 @@ _ANY: frozenset[Capability] = frozenset({"exportable", "differentiable", "any_si
 _PUBLISHED_CHANNELS = ("cross_pol", "cross_pol", "co_pol")
 _TINY_ARGS = {"filters": (8, 16, 32), "last": 64}
 
-# As much ground in finer pixels: 1024 of 250 m are 256 km too, and 1536 are 384 of 400 km.
+# The same area at other pixel sizes: 1024 pixels of 250 m are 256 km too; 1536 pixels are 384 of 400 km.
 SAR_250M = SAR.with_pixel_size(250.0)
 SAR_2KM = SAR.with_pixel_size(2000.0)
 
@@ -174,17 +182,17 @@ MODELS = (
     ModelSpec("polarlow-xception", "polarlow", _BUILDER, {"channels": _PUBLISHED_CHANNELS}, head=_HEAD,
               capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS,
               num_parameters=1_254_194, evidence=AS_PUBLISHED,
-              note="the authors' small Xception; 1,260,322 with the statistics of its normalisations"),
+              note="the published small Xception; 1,260,322 with the statistics of batch normalization"),
     ModelSpec("polarlow-xception-2ch", "polarlow", _BUILDER, {}, head=_HEAD,
               capabilities=_ANY, drop_rate=0.5, tiny_args=_TINY_ARGS,
               num_parameters=1_254_122, evidence=OUR_CHOICE,
-              note="the same without the second copy of the cross-polarised channel"),
+              note="the same without the second copy of the cross-polarized channel"),
     ModelSpec("polarlow-xception-1024", "polarlow", _BUILDER, {"channels": _PUBLISHED_CHANNELS}, head=_HEAD,
               inputs=(SAR_250M,), recipe=PUBLISHED_LARGE, capabilities=_ANY, drop_rate=0.5,
               tiny_args=_TINY_ARGS,
               num_parameters=1_254_194, evidence=OUR_RECONSTRUCTION,
-              note="the authors' larger variant, 1024 of 1536 pixels; that a pixel is 250 m is our reading, "
-                   "and the published files are too coarse for it"),
+              note="the published larger variant, 1024 of 1536 pixels; the pixel size of 250 m is our "
+                   "interpretation, and the published files are too coarse for it"),
     ModelSpec("polarlow-tiny", "polarlow", _BUILDER, _TINY_ARGS, head=_HEAD, inputs=(SAR_2KM,),
               capabilities=_ANY, drop_rate=0.2, tiny_args=_TINY_ARGS, num_parameters=6_762,
               note="for tests and demonstrations, not for use; pixels of 2 km"),

@@ -1,4 +1,4 @@
-"""Training by whichever way a model's entry names."""
+"""Training by the method that the registry entry of a model specifies."""
 
 from __future__ import annotations
 
@@ -32,24 +32,43 @@ def train(
     progress: bool = True,
     teacher_targets: TeacherTargets | None = None,
 ) -> GeoModel:
-    """Train a model in place. See `geovision.train`, which is this.
+    """Train a model in place.
+
+    `geovision.train` is the public form of this function.
 
     Args:
+        model: Model to train.
+        data: Training samples.
+        validation: Samples for early stopping and the log, which are not trained on. Default: None.
+        recipe: Training recipe. Default: None, the recipe of the model.
+        out: Folder for checkpoints, logs and the trained model. Default: None, no files.
+        resume: Whether to continue from the last checkpoint in `out`. Default: False.
+        devices: Number of devices, or ``"auto"``. Default: ``"auto"``.
+        num_workers: Number of loader processes; 0 loads in this process. Default: 0.
+        progress: Whether to show a progress bar on stderr. Default: True.
         teacher_targets: Predictions of a teacher for the samples. Default: None.
+
+    Returns:
+        The same model in evaluation mode.
+
+    Raises:
+        OptionError: `resume` is given without `out`, the folder contains another training, or the recipe or
+            the data do not fit the model.
+        MissingExtraError: Lightning is not installed.
     """
     if resume and out is None:
-        raise OptionError("resume=True needs the folder of the training: out=")
+        raise OptionError("resume=True needs the folder of the training; pass out=")
     if not data.synchronous and "unpaired" not in model.spec.capabilities:
-        known = [
+        unpaired = [
             name
             for name in registry.list_models(task=model.task.name)
             if "unpaired" in registry.find_model(name).capabilities
         ]
         raise OptionError(
-            f"{data.card.name}: its inputs run freely, and {model.spec.name} is trained on pairs. These need "
-            f"none: {', '.join(known) or 'no model of this task'}"
+            f"the inputs of {data.card.name} are not paired with its targets, but {model.spec.name} is "
+            f"trained on pairs. Models without this requirement: {', '.join(unpaired) or 'none of this task'}"
         )
-    model.card, model.weight = "", None  # these describe the weights before training
+    model.card, model.weight = "", None  # they describe the weights before training
     recipe = recipe or model.recipe
     folder = RunDir(Path(out)) if out else None
     if folder:
@@ -68,10 +87,10 @@ def train(
             model, data, validation, recipe, folder, devices, num_workers, progress, teacher_targets
         )
     else:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         if model.spec.fit == "closed_form":
             closed_form.fit(model, data, progress=progress)
-        model.training_record = build_training_record(data, None, seconds=time.perf_counter() - begun)
+        model.training_record = build_training_record(data, None, seconds=time.perf_counter() - start)
     model.eval()
     fit_outlier_score(model, data, validation, progress=progress)
     if folder:
@@ -97,7 +116,7 @@ def _train_by_gradient(
     devices: int | str,
     workers: int,
     progress: bool,
-    teaching: TeacherTargets | None,
+    teacher_targets: TeacherTargets | None,
 ) -> None:
     try:
         import lightning  # noqa: F401
@@ -105,7 +124,9 @@ def _train_by_gradient(
         raise MissingExtraError("lightning", "train") from error
     from geovision.training import trainer
 
-    job = trainer.TrainingRun(model, data, validation, recipe, folder, devices, workers, progress, teaching)
+    job = trainer.TrainingRun(
+        model, data, validation, recipe, folder, devices, workers, progress, teacher_targets
+    )
     trainer.fit_gradient(job)
     model.training_record = build_training_record(
         data,

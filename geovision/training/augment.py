@@ -1,8 +1,10 @@
-"""Random changes of a batch that leave its answer unchanged, and mixing that changes both.
+"""Random augmentation of batches, and mixing of samples with their targets.
 
-Everything works on whole batches with parameters of each sample's own, on the device of the model.
-Geometry moves inputs, masks and gridded targets alike; colours stay within the channel's range.
-All chance comes from torch's global generator, which the trainer seeds anew for every step.
+All functions work on whole batches, on the device of the model, with random parameters for each sample.
+Geometric changes apply to inputs, masks and gridded targets; colors stay in the valid range of the channel.
+The transforms of torchvision draw one set of parameters for a whole batch, and Mixup of timm has no masks of
+missing values, so neither is used. All random numbers come from torch's global generator, which the trainer
+seeds before every step.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ __all__ = ["Augmentation", "mix_samples"]
 
 
 class Augmentation:
-    """The geometry and colours of an `Augment`, for one model.
+    """Geometric and color augmentation of batches for one model.
 
     Args:
-        augment: What may change.
-        inputs: The model's inputs; those whose layout ends in ``y x`` are moved, and the first is
-            coloured.
-        target: Masks and fields are moved with the inputs.
-        size: (height, width) that the first input leaves with; None: its own.
+        augment: Settings of the augmentation.
+        inputs: Inputs of the model. Geometric changes apply to those whose layout ends in ``y x``, color
+            changes to the first input.
+        target: Target of the model; masks and fields are transformed with the inputs.
+        size: Height and width of the first input after augmentation, in cells. Default: None, unchanged.
+
+    Raises:
+        OptionError: Colors change, but the first input has no layout ``channel y x``.
     """
 
     def __init__(
@@ -45,15 +50,20 @@ class Augmentation:
         self.is_dense = {spec.name for spec in inputs if spec.layout.split()[-2:] == ["y", "x"]}
         self.target = target
         self.size = size
-        colour = augment.brightness or augment.contrast or augment.saturation
-        self.is_color = bool(colour) and self.first_input.layout == "channel y x"
-        if colour and not self.is_color:
+        changes_color = bool(augment.brightness or augment.contrast or augment.saturation)
+        self.is_color = changes_color and self.first_input.layout == "channel y x"
+        if changes_color and not self.is_color:
             raise OptionError(
-                f"a recipe that changes colours needs (channel y x), not ({self.first_input.layout})"
+                f"input {self.first_input.name!r} has the layout ({self.first_input.layout}); a recipe that "
+                "changes colors expects (channel y x)"
             )
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch changed, its values in the units they came in."""
+        """Return the augmented batch; its values keep their units.
+
+        Args:
+            batch: Batch to augment.
+        """
         batch = self._transform_geometry(batch)
         if not self.is_color:
             return batch
@@ -102,14 +112,14 @@ class Augmentation:
                 valid["target"] = present
         return batch._replace(inputs=inputs, valid=valid, target=target)
 
-    # --- colour -----------------------------------------------------------------------------------
+    # --- color ------------------------------------------------------------------------------------
 
     def _jitter_color(self, values: Tensor) -> Tensor:
-        """Relative changes of each sample, clipped to the hard range of each channel."""
+        """Change the colors of each sample within the valid range."""
         augment, shape = self.augment, (len(values), 1, 1, 1)
 
-        def factor(most: float) -> Tensor:
-            return 1 + most * _uniform(len(values), values.device).view(shape)
+        def factor(largest_change: float) -> Tensor:
+            return 1 + largest_change * _uniform(len(values), values.device).view(shape)
 
         if augment.brightness:
             values = values * factor(augment.brightness)
@@ -117,8 +127,8 @@ class Augmentation:
             mean = values.mean((1, 2, 3), keepdim=True)
             values = torch.lerp(mean, values, factor(augment.contrast))
         if augment.saturation:
-            grey = values.mean(1, keepdim=True)
-            values = torch.lerp(grey, values, factor(augment.saturation))
+            gray = values.mean(1, keepdim=True)
+            values = torch.lerp(gray, values, factor(augment.saturation))
         limits = torch.tensor([c.valid_range for c in self.first_input.channels], device=values.device)
         low, high = limits.T.unsqueeze(-1).unsqueeze(-1)
         return values.clamp(low, high)
@@ -129,15 +139,18 @@ def _uniform(count: int, device: torch.device) -> Tensor:
 
 
 def _sample_flips(augment: Augment, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which samples are mirrored left-right and top-bottom: bool ``(count,)`` each."""
+    """Select the samples to mirror left-right and top-bottom, bool, shape ``(count,)`` each."""
     x = (torch.rand(count, device=device) < 0.5) & augment.flip_x
     y = (torch.rand(count, device=device) < 0.5) & augment.flip_y
     return x, y
 
 
 def _sample_affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
-    """Crop, mirror and rotation of each sample as one affine map ``(batch, 2, 3)`` from the place in
-    the result to the place in the sample, both from -1 to 1 across the grid."""
+    """Return one random affine map per sample, shape ``(batch, 2, 3)``.
+
+    The map combines crop, mirroring and rotation. It converts positions in the result to positions in the
+    sample, both from -1 to 1 across the grid.
+    """
     count, device = len(like), like.device
     height, width = like.shape[-2:]
     least, most = augment.crop_area
@@ -151,7 +164,7 @@ def _sample_affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
         wide, high = wide * zoom, high * zoom
     flip_x, flip_y = _sample_flips(augment, count, device)
     wide, high = torch.where(flip_x, -wide, wide), torch.where(flip_y, -high, high)
-    # A turn by one angle on the ground is sheared in units of half a height and half a width.
+    # A rotation is a shear in coordinates from -1 to 1 if height and width differ.
     tall = height / width
     top = torch.stack([wide * angle.cos(), -high * angle.sin() * tall, x], dim=1)
     bottom = torch.stack([wide * angle.sin() / tall, high * angle.cos(), y], dim=1)
@@ -161,33 +174,41 @@ def _sample_affine(augment: Augment, like: Tensor) -> tuple[Tensor]:
 def _crop_centers(
     augment: Augment, wide: tuple[Tensor, int], high: tuple[Tensor, int]
 ) -> tuple[Tensor, Tensor]:
-    """Middles of the crops, from -1 to 1 across the picture: anywhere, or shifted from its middle."""
+    """Return the centers of crops, from -1 to 1."""
     if augment.translate is None:
         return _random_center(*wide), _random_center(*high)
-    # A shift by a fraction of the picture is twice that from -1 to 1.
+    # The coordinates span 2, so a fraction of the image is twice as much in coordinates.
     most = 2 * augment.translate
     return most * _uniform(len(wide[0]), wide[0].device), most * _uniform(len(high[0]), high[0].device)
 
 
 def _random_center(extent: Tensor, cells: int) -> Tensor:
-    """Random centre, from -1 to 1, of windows with these fractions of `cells`. They begin at whole
-    cells: a window that is neither scaled nor turned is cut out and not blurred, so that a network
-    that looks at texture sees in training what it will see later."""
+    """Return random centers of windows, from -1 to 1.
+
+    Windows start at whole cells. A window that is not scaled or rotated is therefore not blurred, and its
+    texture is the same in training and inference.
+    """
     room = (cells * (1 - extent)).floor()
     first = (torch.rand_like(extent) * (room + 1)).floor().clamp(max=room)
     return 2 * first / cells - 1 + extent
 
 
 class _SpatialTransform:
-    """A change of place, the same for every grid of a sample."""
+    """Geometric transform that is the same for every grid of a sample."""
 
     def __call__(self, values: Tensor, size: tuple[int, ...], *, smooth: bool) -> Tensor:
-        """`values` ``(batch, plane, y, x)`` moved onto a grid of `size`, nearest where not smooth."""
+        """Transform values onto a grid.
+
+        Args:
+            values: Values, shape ``(batch, plane, y, x)``.
+            size: Height and width of the result, in cells.
+            smooth: Whether to interpolate bilinearly; else the nearest cell is used.
+        """
         raise NotImplementedError
 
 
 _PADDING_MODES = {"mirror": "reflection", "zero": "zeros"}
-"""`Augment.fill` in the words of `grid_sample`."""
+"""Padding modes of `grid_sample`, by `Augment.fill`."""
 
 
 class _Warp(_SpatialTransform):
@@ -222,10 +243,10 @@ class _Flip(_SpatialTransform):
 def _transform_masked(
     move: _SpatialTransform, values: Tensor, mask: Tensor | None, size: tuple[int, ...], *, smooth: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Values of any layout ending in ``y x`` moved, and where they are there afterwards.
+    """Transform values with a layout ending in ``y x``, and their mask.
 
-    A cell between present and missing ones takes the mean of the present, weighted as the
-    interpolation weighs them, and counts as present where they have at least half of the weight.
+    A cell between valid and missing ones is the mean of the valid ones with the weights of the interpolation.
+    It is valid if these have at least half of the weight. The mask is None if `mask` is None.
     """
     leading = values.shape[1:-2]
     planes = values.float().flatten(1, -3)
@@ -242,14 +263,20 @@ def _transform_masked(
 
 
 def mix_samples(batch: Batch, augment: Augment) -> Batch:
-    """Each sample mixed with its neighbour in the batch, by one share for the whole batch.
+    """Mix each sample with its neighbor in the batch.
 
-    mixup (Zhang et al. 2018, arXiv:1710.09412) adds the two, x = a x1 + (1 - a) x2, with a from
-    Beta(mixup, mixup). CutMix (Yun et al. 2019, arXiv:1905.04899) puts a rectangle of the other
-    into the picture; a is then the area that is left. Targets are mixed by the same share.
+    All samples of the batch have the same weight.
+
+    Mixup (Zhang et al. 2018, arXiv:1710.09412) adds both samples, ``x = a x1 + (1 - a) x2``, with a from
+    Beta(mixup, mixup). CutMix (Yun et al. 2019, arXiv:1905.04899) inserts a rectangle of the other sample
+    into the image; a is then the fraction of the remaining area. Targets are mixed with the same weight.
 
     Args:
-        batch: `target` holds class probabilities ``(batch, class)``.
+        batch: Batch whose targets are class probabilities, shape ``(batch, class)``.
+        augment: Settings of the augmentation.
+
+    Returns:
+        The mixed batch, or the same batch if mixing is off or does not apply to it.
     """
     rates = {"mixup": augment.mixup, "cutmix": augment.cutmix}
     methods = [name for name, rate in rates.items() if rate > 0]
@@ -262,14 +289,17 @@ def mix_samples(batch: Batch, augment: Augment) -> Batch:
     if method == "cutmix":
         box, share = _cutmix_box(next(iter(batch.inputs.values())), share)
     inputs = {name: _blend(values, share, box) for name, values in batch.inputs.items()}
-    # What is there only in one of the two is missing in their mixture.
+    # A value is missing in the mixture if it is missing in one of the two samples.
     valid = {name: mask & mask.roll(1, 0) for name, mask in batch.valid.items()}
     return batch._replace(inputs=inputs, valid=valid, target=_blend(batch.target, share, None))
 
 
-def _cutmix_box(picture: Tensor, share: float) -> tuple[tuple[slice, slice], float]:
-    """A rectangle with about 1 - `share` of a picture's area, and the share that it leaves."""
-    height, width = picture.shape[-2:]
+def _cutmix_box(image: Tensor, share: float) -> tuple[tuple[slice, slice], float]:
+    """Return a random rectangle, and the remaining fraction of the image area.
+
+    The remaining fraction is about `share`, up to whole cells.
+    """
+    height, width = image.shape[-2:]
     side = math.sqrt(1 - share)
     tall, wide = round(height * side), round(width * side)
     top = int(torch.randint(height - tall + 1, ()))

@@ -1,4 +1,4 @@
-"""What happens between the steps: averages, the best weights, checkpoints, logs."""
+"""Training callbacks: weight averaging, best weights, learning rate, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from geovision.training.lightning_module import StageModule
 __all__ = ["CHECKPOINT_SECONDS", "Best", "CheckpointWriter", "EMAWeights", "EpochLog", "Plateau"]
 
 CHECKPOINT_SECONDS = 60.0
-"""A kill loses at most so much work."""
+"""Interval of checkpoints within an epoch, in s; an interrupted training loses at most this much work."""
 
 
 class EMAWeights(WeightAveraging):
-    """An exponential running average of the weights, and of the statistics beside them.
+    """Exponential moving average of the weights and buffers.
 
-    The decay after `n` steps is min(`decay`, (1 + n) / (10 + n)), so that a training of some
-    hundred steps forgets where it began (as tf.train.ExponentialMovingAverage does).
+    The decay after n steps is ``min(decay, (1 + n) / (10 + n))``, as in tf.train.ExponentialMovingAverage. A
+    training of a few hundred steps therefore forgets the initial weights.
+
+    Args:
+        decay: Largest decay per step, 0-1.
     """
 
     def __init__(self, decay: float) -> None:
@@ -40,18 +43,18 @@ class EMAWeights(WeightAveraging):
 def _ema_update(decay: float, average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
     rate = min(decay, (1 + int(count)) / (10 + int(count)))
     if average[0].is_floating_point():
-        # Not by lerp: a buffer that is infinite in both is to stay so.
+        # Unlike lerp, this keeps a buffer that is infinite in both.
         torch._foreach_mul_(average, rate)
         torch._foreach_add_(average, current, alpha=1 - rate)
-    else:  # BatchNorm counts its batches
+    else:  # the number of batches of batch normalization
         torch._foreach_copy_(average, current)
 
 
 class Best(Callback):
-    """Keeps the weights of the epoch with the lowest validation loss, and puts them back at the end.
+    """Callback that restores the weights with the lowest validation loss.
 
-    Stands before `Average` in the list of callbacks: when validation ends, the averaged weights are
-    still in the model.
+    It must precede `EMAWeights` in the list of callbacks: at the end of validation, the model still contains
+    the averaged weights.
     """
 
     def __init__(self) -> None:
@@ -59,31 +62,34 @@ class Best(Callback):
         self.weights: dict[str, Tensor] = {}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        """Copy the weights if the validation loss is the lowest so far."""
         loss = pl_module.validation_loss
         if loss < self.loss:
             self.loss = loss
             self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.model.state_dict().items()}
 
     def on_fit_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        """Load the best weights into the model."""
         if self.weights:
             pl_module.model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the lowest loss and its weights."""
         return {"loss": self.loss, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the lowest loss and its weights."""
         self.loss, self.weights = state_dict["loss"], state_dict["weights"]
 
 
 class Plateau(Callback):
-    """Halves the learning rate when the loss got no better for some epochs, and counts anew.
+    """Callback that halves the learning rate when the loss stagnates.
 
-    What it changes, the rates and what the schedule multiplies, is part of the optimiser's and the
-    schedule's own state.
+    The changed rates belong to the state of the optimizer and the scheduler, and are saved with them.
 
     Args:
-        epochs: Without a lower loss than the lowest so far.
-        monitor: ``"val_loss"`` or ``"train_loss"``.
+        epochs: Number of epochs without a loss below the lowest so far.
+        monitor: Monitored loss, ``"val_loss"`` or ``"train_loss"``.
     """
 
     def __init__(self, epochs: int, monitor: str) -> None:
@@ -91,7 +97,8 @@ class Plateau(Callback):
         self.loss, self.waited = float("inf"), 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
-        # Validation, where there is any, came before.
+        """Halve the learning rate if the loss stagnates."""
+        # Lightning runs validation before this hook.
         loss = pl_module.training_loss if self.monitor == "train_loss" else pl_module.validation_loss
         if trainer.world_size > 1:
             loss = float(trainer.strategy.reduce(torch.tensor(loss, device=pl_module.device)))
@@ -113,16 +120,21 @@ class Plateau(Callback):
             scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the lowest loss and the number of epochs since then."""
         return {"loss": self.loss, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the lowest loss and the number of epochs since then."""
         self.loss, self.waited = state_dict["loss"], state_dict["waited"]
 
 
 class CheckpointWriter(Checkpoint):
-    """Writes the state of the training after every epoch, and every `CHECKPOINT_SECONDS` within.
+    """Callback that saves a checkpoint after every epoch and every `CHECKPOINT_SECONDS` within.
 
-    There is one file, replaced as a whole. Lightning runs this kind of callback after all others.
+    There is one file, which is replaced atomically. Lightning runs checkpoint callbacks after all others.
+
+    Args:
+        path: Path of the checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,7 +149,8 @@ class CheckpointWriter(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        # After the last batch validation follows, and then the checkpoint of the whole epoch.
+        """Save a checkpoint if the last one is older than `CHECKPOINT_SECONDS`."""
+        # After the last batch follow validation and the checkpoint of the whole epoch.
         if batch_idx + 1 >= trainer.num_training_batches:
             return
         due = time.monotonic() - self._written >= CHECKPOINT_SECONDS
@@ -147,6 +160,7 @@ class CheckpointWriter(Checkpoint):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        """Save a checkpoint."""
         self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
@@ -154,13 +168,14 @@ class CheckpointWriter(Checkpoint):
         self._written = time.monotonic()
 
 
+# Lightning's CSVLogger starts a new file for each run; this log continues the rows of an interrupted one.
 class EpochLog(Callback):
-    """One row an epoch: ``log.csv``, the events of TensorBoard, and a line for the reader.
+    """Callback that logs one row per epoch to ``log.csv`` and TensorBoard.
 
     Args:
-        folder: Where the files go; None writes none.
-        rows: Of the stages before.
-        on_row: Takes each row when it is there.
+        folder: Folder of the files; None writes no files.
+        rows: Rows of previous epochs and stages; new rows are appended.
+        on_row: Function that is called with each new row.
     """
 
     def __init__(
@@ -170,7 +185,8 @@ class EpochLog(Callback):
         self._events: SummaryWriter | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
-        # Every process, since metrics are added up over all of them.
+        """Append the row of the epoch and write it to the files."""
+        # All processes compute the row, because metrics are summed over them.
         row = self._row(trainer, pl_module)
         if not trainer.is_global_zero:
             return
@@ -180,7 +196,7 @@ class EpochLog(Callback):
             return
         _atomic_io.write_text(self.folder / "log.csv", _to_csv(self.rows))
         if self._events is None:
-            # What was logged after the checkpoint that this run goes on from is hidden.
+            # Hide events that an interrupted run logged after its last checkpoint.
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["step"])
         for name, value in row.items():
             if name not in ("stage", "epoch", "step"):
@@ -200,13 +216,16 @@ class EpochLog(Callback):
         return row | {"seconds": round(module.seconds, 2)}
 
     def on_fit_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        """Close the event file."""
         if self._events is not None:
             self._events.close()
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the rows of all epochs."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the rows of all epochs."""
         self.rows[:] = state_dict["rows"]
 
 

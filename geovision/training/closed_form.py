@@ -1,10 +1,10 @@
-"""Models that are fitted in one go: neighbours, support vectors, class means, quantile mapping.
+"""Training of closed-form models, such as nearest neighbors or quantile mapping.
 
-Either the network has ``fit(data)`` and is given the training samples as its own `forward` sees them,
-normalised, and the head what it takes from their targets (`statistics`); or the head has
-``fit(features, labels)`` and is given what the network makes of them. Both fill their buffers;
-`GeoModel.save` then stores them like any weights. Arrays that grow with the data are resized when they
-are loaded (`_load_from_state_dict`).
+Either the network has a method ``fit(data)``, or the head has a method ``fit(features, labels)``. A network
+receives the normalized training samples, as in its forward pass, and its head the statistics of the targets
+(`data_statistics`). A head receives the features of the network. Both fill buffers, which `GeoModel.save`
+stores like other weights. Buffers whose size depends on the data are resized when they are loaded
+(`_load_from_state_dict`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ __all__ = ["NormalizedDataset", "fit"]
 
 
 class NormalizedDataset(Dataset[Sample]):
-    """A data set whose inputs went through a model's normalisation.
+    """Data set with inputs normalized by a model.
+
+    Args:
+        data: Samples to normalize.
+        model: Model whose normalization is applied.
 
     Attributes:
-        target: That of the model: classes, mask or field.
+        target: Target of the model.
     """
 
     def __init__(self, data: GeoDataset, model: GeoModel) -> None:
@@ -41,16 +45,21 @@ class NormalizedDataset(Dataset[Sample]):
         inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
         valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items()}
         self._model.validate_inputs(inputs, valid=valid)
-        normalised = self._model.normalize(inputs, valid)
-        return sample | {"inputs": {name: values.squeeze(0) for name, values in normalised.items()}}  # type: ignore[return-value]
+        normalized = self._model.normalize(inputs, valid)
+        return sample | {"inputs": {name: values.squeeze(0) for name, values in normalized.items()}}  # type: ignore[return-value]
 
 
 def fit(model: GeoModel, data: GeoDataset, *, progress: bool = True) -> None:
-    """Fit the network of a model, or its head, in place.
+    """Fit the network of a model or its head, in place.
+
+    Args:
+        model: Closed-form model.
+        data: Training samples.
+        progress: Whether to show a progress bar on stderr. Default: True.
 
     Raises:
-        OptionError: Neither has a ``fit``.
-        InputError: Samples that the model does not take.
+        OptionError: Both network and head lack a method ``fit``.
+        InputError: A sample does not match the inputs of the model.
     """
     if isinstance(model.network, HasFit):
         model.network.fit(NormalizedDataset(data, model))
@@ -60,5 +69,6 @@ def fit(model: GeoModel, data: GeoDataset, *, progress: bool = True) -> None:
         model.head.fit(*extract_features(model, data, progress=progress))
     else:
         raise OptionError(
-            f"{model.spec.name} is entered as closed_form, but neither its network nor its head has a fit"
+            f"{model.spec.name} is registered with fit='closed_form', but its network and its head have no "
+            "method fit; add one"
         )

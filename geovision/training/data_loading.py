@@ -1,7 +1,7 @@
-"""Batches of a data set, in an order that is found again after a kill.
+"""Batches of a data set in a reproducible order.
 
-Epoch `e` of stage `s` has one order, a function of (seed, s, e) alone, so that a training that
-goes on in the middle of an epoch needs to know no more than how many batches it has seen.
+The order of epoch `e` of stage `s` is a function of (seed, s, e) only. A training that resumes within an
+epoch therefore needs only the number of batches that were processed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ _READ_BATCH_SIZE = 64
 
 
 class Batch(NamedTuple):
-    """Samples along the first axis.
+    """Batch of samples, stacked along the first axis.
 
     Attributes:
-        inputs: By name. uint8 holds fractions of 255, see `Rows`.
-        valid: By input name, and "target" for the labels; absent: all there.
-        target: Class indices, or masks or fields.
-        sample_index: Of each sample in its data set.
+        inputs: Inputs by name; uint8 values are fractions of 255, see `InMemoryDataset`.
+        valid: Masks of valid values by input name, and by ``"target"`` for the targets; an input without a
+            mask is complete.
+        target: Class indices, masks or fields.
+        sample_index: Index of each sample in its data set, shape ``(batch,)``.
     """
 
     inputs: dict[str, Tensor]
@@ -48,10 +49,15 @@ class Batch(NamedTuple):
 
 
 class InMemoryDataset(Dataset[Sample]):
-    """A whole data set in memory, read once; a batch is one look-up.
+    """Data set in memory, which is read once.
 
-    Pictures were bytes before they were fractions. Where dividing the bytes by 255 gives the very
-    same floats, bytes are what is kept, at a quarter of the size.
+    Images are stored as bytes, a quarter of the size of floats, if division by 255 reproduces the floats
+    exactly.
+
+    Args:
+        inputs: Inputs of all samples by name, stacked along the first axis.
+        valid: Masks of all samples by input name, and by ``"target"`` for the targets.
+        target: Targets of all samples.
     """
 
     def __init__(self, inputs: dict[str, Tensor], valid: dict[str, Tensor], target: Tensor) -> None:
@@ -61,6 +67,11 @@ class InMemoryDataset(Dataset[Sample]):
         return len(self.target)
 
     def batch(self, index: Sequence[int]) -> Batch:
+        """Return the samples with these indices as a batch.
+
+        Args:
+            index: Indices of the samples.
+        """
         rows = torch.tensor(index)
         return Batch(
             {name: values[rows] for name, values in self.inputs.items()},
@@ -73,14 +84,18 @@ class InMemoryDataset(Dataset[Sample]):
 def load_into_memory(
     data: GeoDataset, *, workers: int = 0, budget: int | None = None
 ) -> InMemoryDataset | None:
-    """Read a data set into memory; None where it would not fit, or its samples differ in shape.
+    """Read a data set into memory.
 
     Args:
-        workers: Processes that read.
-        budget: Bytes that it may take; None: a quarter of the machine's memory.
+        data: Data set to read.
+        workers: Number of loader processes; 0 loads in this process. Default: 0.
+        budget: Largest size in bytes. Default: None, a quarter of the memory of the machine.
+
+    Returns:
+        The data set in memory. None if it does not fit, its samples differ in shape, or it has transforms.
     """
     if getattr(data, "transforms", None) is not None:
-        return None  # kept samples would repeat the first draw of a random transform
+        return None  # stored samples would repeat the first draw of a random transform
     if budget is None:
         budget = _total_memory() // 4
     first = _pack_inputs(collate([data[0]]))
@@ -100,7 +115,7 @@ def load_into_memory(
 
 
 def _total_memory() -> int:
-    """Bytes of memory that the machine has; 4 GiB where the system does not say."""
+    """Return the memory in bytes; 4 GiB if not reported."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
@@ -123,14 +138,14 @@ def _pack_uint8(values: Tensor) -> Tensor:
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:
-    # One batch may be all bytes by chance (a field of zeros) where the others are not.
+    # A batch may contain only bytes by chance, such as a field of zeros, while others do not.
     if len({part.dtype for part in parts}) > 1:
         parts = [part / 255 if part.dtype == torch.uint8 else part for part in parts]
     return torch.cat(parts)
 
 
 def _concatenate_masks(parts: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """The masks of all parts; a part without one has everything."""
+    """Concatenate masks; a part without a mask is complete."""
     names = {name: mask for part in parts for name, mask in part["valid"].items()}
     return {
         name: torch.cat(
@@ -153,7 +168,7 @@ def _sample_shapes(batch: dict[str, Any]) -> dict[str, torch.Size]:
 
 
 class _IndexedDataset(Dataset):
-    """Samples together with their position."""
+    """Data set whose samples include their index."""
 
     def __init__(self, data: GeoDataset) -> None:
         self.data = data
@@ -172,7 +187,7 @@ def _collate_indexed(pairs: Sequence[tuple[int, Sample]]) -> Batch:
 
 
 class _BatchSampler(Sampler[list[int]]):
-    """Which samples make which batch. Every process of a training takes its own share of each."""
+    """Sampler that gives every process its share of each batch."""
 
     def __init__(
         self, size: int, batch_size: int, seed: tuple[int, ...] | None, balance: Tensor | None = None
@@ -189,59 +204,62 @@ class _BatchSampler(Sampler[list[int]]):
         order = torch.arange(self.size)
         rank, world = 0, 1
         if self.seed is not None:
-            chance = torch.Generator().manual_seed(derive_seed(*self.seed, self.epoch))
+            generator = torch.Generator().manual_seed(derive_seed(*self.seed, self.epoch))
             if self.balance is None:
-                order = torch.randperm(self.size, generator=chance)
+                order = torch.randperm(self.size, generator=generator)
             else:
-                order = _balanced_order(self.balance, self.batch_size, chance)
+                order = _balanced_order(self.balance, self.batch_size, generator)
             rank, world = _rank_and_world_size()
         first, self.start = self.start, 0
         for number in range(first, len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
-            # Shares of one length, or the processes would wait for one another for ever.
+            # Shares need the same length, or the processes would wait for each other forever.
             share = -(-len(batch) // world)
             yield (batch * world)[rank * share : (rank + 1) * share]
 
 
-def _balanced_order(labels: Tensor, batch_size: int, chance: torch.Generator) -> Tensor:
-    """An epoch's samples, batch after batch, each with as many of every class: class by class in random
-    orders, a new one where a class is used up."""
+def _balanced_order(labels: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Return the sample indices of an epoch with balanced batches.
+
+    Every batch has the same number of samples of each class. Each class has a random order, and a new one
+    after all of its samples were used.
+    """
     classes, counts = _count_classes(labels)
     share, batches = batch_size // len(classes), balanced_batch_count(labels, batch_size)
     columns = []
     for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
         own = torch.nonzero(labels == label)[:, 0]
         rounds = -(-batches * share // count)
-        order = torch.cat([own[torch.randperm(count, generator=chance)] for _ in range(rounds)])
+        order = torch.cat([own[torch.randperm(count, generator=generator)] for _ in range(rounds)])
         columns.append(order[: batches * share].view(batches, share))
-    # Mixed within each batch, where neighbours may be blended with one another.
-    places = torch.rand(batches, share * len(classes), generator=chance).argsort(1)
-    return torch.cat(columns, 1).gather(1, places).flatten()
+    # Shuffle within each batch, because mixup and CutMix mix neighbors.
+    positions = torch.rand(batches, share * len(classes), generator=generator).argsort(1)
+    return torch.cat(columns, 1).gather(1, positions).flatten()
 
 
 def _count_classes(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The classes that have samples, and how many; a negative label is none."""
+    """Return the classes with samples and their counts; negative labels are missing."""
     return labels[labels >= 0].unique(return_counts=True)
 
 
 def _rank_and_world_size() -> tuple[int, int]:
-    """(rank of this process, number of processes) of the training."""
+    """Return the rank of this process and the number of processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
 class EpochBatches:
-    """Batches of a data set, epoch by epoch.
+    """Iterable over the batches of a data set, epoch by epoch.
 
     Args:
-        data: Read as it is needed, or once and for all: `Rows`.
-        batch_size: Samples a batch, over all processes of the training.
-        seed: Numbers that the order depends on, beside the epoch; None: the order of the data set.
-            A shuffled epoch leaves out a last, smaller batch.
-        workers: Processes that read, where the data are not in memory.
-        balance: Class of each sample ``(sample,)``; a shuffled epoch then has as many samples of each
-            class in every batch. None: samples as they come.
+        data: Data set, which is read on demand unless it is an `InMemoryDataset`.
+        batch_size: Number of samples per batch, over all processes of the training.
+        seed: Numbers that determine the order together with the epoch. A shuffled epoch drops a last,
+            smaller batch. Default: None, the order of the data set.
+        workers: Number of loader processes if the data are not in memory. Default: 0.
+        balance: Class of each sample, shape ``(sample,)``; a shuffled epoch then has the same number of
+            samples of each class in every batch. Default: None, no balancing.
     """
 
     def __init__(
@@ -254,7 +272,7 @@ class EpochBatches:
         balance: Tensor | None = None,
     ) -> None:
         self.data = data
-        # Lightning looks for `set_epoch` under these names.
+        # Lightning calls `set_epoch` of these attributes.
         self.sampler, self.batch_sampler = self, None
         self._order = _BatchSampler(len(data), batch_size, seed, balance)
         self._loader = None
@@ -268,17 +286,27 @@ class EpochBatches:
             )
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that determines the order.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+        """
         self._order.epoch = epoch
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Begin the next epoch with this batch; those after it are whole."""
+        """Start the next epoch at a batch; later epochs are complete.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            batch: Number of its first batch, from 0.
+        """
         self._order.epoch, self._order.start = epoch, batch
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator looks at the epoch when the first batch is asked for, not before.
+        # A generator reads the epoch when the first batch is requested.
         if isinstance(self.data, InMemoryDataset):
             for index in self._order:
                 yield self.data.batch(index)
@@ -288,20 +316,30 @@ class EpochBatches:
 
 
 def batch_count(samples: int, batch_size: int, *, shuffled: bool) -> int:
-    """Batches of an epoch; a shuffled one leaves out a last, smaller batch unless it is the only."""
+    """Return the number of batches of an epoch.
+
+    A shuffled epoch drops a last, smaller batch unless it is the only one.
+
+    Args:
+        samples: Number of samples.
+        batch_size: Number of samples per batch.
+        shuffled: Whether the epoch is shuffled.
+    """
     whole = samples // batch_size
     return whole if shuffled and whole else -(-samples // batch_size)
 
 
 def balanced_batch_count(labels: Tensor, batch_size: int) -> int:
-    """Batches of an epoch in which every batch has as many samples of each class: so many that the
-    largest class is through.
+    """Return the number of batches of an epoch with balanced classes.
+
+    The epoch contains every sample of the largest class.
 
     Args:
-        labels: Class of each sample ``(sample,)``; a negative one is none.
+        labels: Class of each sample, shape ``(sample,)``; negative if missing.
+        batch_size: Number of samples per batch.
 
     Raises:
-        OptionError: There are no labels, or a batch cannot be shared evenly among the classes.
+        OptionError: There are no labels, or the batch size is no multiple of the number of classes.
 
     >>> balanced_batch_count(torch.tensor([1] * 254 + [0] * 1293), 16)
     162
@@ -309,12 +347,18 @@ def balanced_batch_count(labels: Tensor, batch_size: int) -> int:
     classes, counts = _count_classes(labels)
     if not len(classes) or batch_size % len(classes):
         raise OptionError(
-            f"batch_size {batch_size} cannot be shared evenly among {len(classes)} classes, as "
-            "sampling='balanced' does; take a multiple of their number"
+            f"batch_size={batch_size} is not a multiple of the number of classes, {len(classes)}, which "
+            "sampling='balanced' requires; change batch_size"
         )
     return -(-int(counts.max()) * len(classes) // batch_size)
 
 
 def derive_seed(*numbers: int) -> int:
-    """One seed from several numbers, such as (seed, stage, step): near numbers, far seeds."""
+    """Return one seed for several numbers, such as seed, stage and step.
+
+    Similar numbers give unrelated seeds.
+
+    Args:
+        *numbers: Non-negative integers.
+    """
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

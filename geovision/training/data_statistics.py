@@ -1,5 +1,8 @@
-"""What a model has to know of its training data before the first step, scales of its inputs and reach of its
-answers, and after the last, how its answers are spread. Never taken from what is validated or tested on."""
+"""Statistics of the training data that a model needs.
+
+Before the first step, these are the scales of inputs and the limits of predictions; after the last step, the
+distribution of predictions. Validation and test data are never used.
+"""
 
 from __future__ import annotations
 
@@ -15,46 +18,56 @@ from geovision.training.data_loading import InMemoryDataset
 __all__ = ["fit_postprocessing", "fit_statistics", "has_postprocessing", "needs_statistics"]
 
 _MAX_BYTES = 2**30
-"""Of samples that statistics are taken of; of more, evenly spaced ones are."""
+"""Largest size of the samples that statistics are computed from; larger data sets are subsampled evenly."""
 
 _BATCH_SIZE = 64
-"""Samples that are answered together."""
+"""Number of samples per forward pass."""
 
 
 def fit_statistics(model: GeoModel, data: GeoDataset | InMemoryDataset) -> None:
-    """Fit the statistics of the network and the head of a model, in place.
+    """Fit the statistics of network and head of a model, in place.
 
-    The hooks are `HasInputStatistics` and `HasBaseModel` of the network, `HasTargetStatistics` of the head.
+    The hooks are `HasInputStatistics` and `HasBaseModel` of the network, and `HasTargetStatistics` of the
+    head.
 
     Args:
-        model: The model.
-        data: The training data.
+        model: Model to fit.
+        data: Training data.
     """
     network, head = model.network, model.head
     inputs, valid, target = _load_samples(data)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    there = valid.get("target")
+    target_mask = valid.get("target")
     masks = {name: mask.to(device) for name, mask in valid.items() if name != "target"}
-    target, there = target.to(device), None if there is None else there.to(device)
+    target = target.to(device)
+    target_mask = None if target_mask is None else target_mask.to(device)
     if isinstance(network, HasInputStatistics | HasBaseModel):
         given = model.normalize({name: values.to(device) for name, values in inputs.items()}, masks)
         if isinstance(network, HasInputStatistics):
             network.fit_statistics(given, masks)
         if isinstance(network, HasBaseModel):
-            network.fit_base(given, masks, target, there)
+            network.fit_base(given, masks, target, target_mask)
     if isinstance(head, HasTargetStatistics):
-        head.fit_statistics(target, there)
+        head.fit_statistics(target, target_mask)
 
 
 def needs_statistics(model: GeoModel) -> bool:
-    """Return whether a model needs statistics of its training data before the first step."""
+    """Return whether a model needs training statistics before the first step.
+
+    Args:
+        model: Model.
+    """
     return isinstance(model.network, HasInputStatistics | HasBaseModel) or isinstance(
         model.head, HasTargetStatistics
     )
 
 
 def has_postprocessing(model: GeoModel) -> bool:
-    """Return whether the head is fitted to predictions of the training data after the last step."""
+    """Return whether the head is fitted to training predictions.
+
+    Args:
+        model: Model.
+    """
     return isinstance(model.head, HasPostprocessing)
 
 
@@ -63,14 +76,14 @@ def fit_postprocessing(model: GeoModel, data: GeoDataset | InMemoryDataset) -> N
     """Fit the head to the predictions of the training data, in place.
 
     Args:
-        model: A model whose head is a `HasPostprocessing`.
-        data: The training data.
+        model: Model whose head is a `HasPostprocessing`.
+        data: Training data.
     """
     head = model.head
     assert isinstance(head, HasPostprocessing)
     inputs, valid, target = _load_samples(data)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    there = valid.pop("target", None)
+    target_mask = valid.pop("target", None)
     before = model.training
     model.eval()
     values = []
@@ -78,12 +91,13 @@ def fit_postprocessing(model: GeoModel, data: GeoDataset | InMemoryDataset) -> N
         given = {name: each[rows].to(device) for name, each in inputs.items()}
         masks = {name: each[rows].to(device) for name, each in valid.items()}
         values.append(model(given, valid=masks or None).values.float())
-    head.fit_answers(torch.cat(values), target.to(device), None if there is None else there.to(device))
+    target_mask = None if target_mask is None else target_mask.to(device)
+    head.fit_postprocessing(torch.cat(values), target.to(device), target_mask)
     model.train(before)
 
 
 def _load_samples(data: GeoDataset | InMemoryDataset) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Inputs, masks and targets of all samples, or of evenly spaced ones."""
+    """Return inputs, masks and targets, evenly subsampled if too large."""
     if isinstance(data, InMemoryDataset):
         inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in data.inputs.items()}
         return inputs, dict(data.valid), data.target

@@ -1,4 +1,4 @@
-"""Strided depthwise convolutions, trained on a processor by the gradient of unstrided ones."""
+"""Faster training of strided depthwise convolutions on CPUs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ __all__ = ["unstrided_depthwise"]
 
 @contextlib.contextmanager
 def unstrided_depthwise(model: nn.Module) -> Iterator[None]:
-    """Within it, depthwise convolutions with a stride are computed without, and then thinned out.
+    """Compute strided depthwise convolutions without stride and subsample the result.
 
-    The same numbers, by another path: oneDNN's gradient of the strided form can be much slower than
-    that of the plain one. Whether a training gains depends on the network, the size of its pictures
-    and which blocks are trained; ``benchmarks/training_speed.py`` compares the two. Frozen layers are
-    left as they are.
+    The numbers are the same, but oneDNN's gradient of the strided form can be much slower. The gain depends
+    on the network, the size of its images and the trained blocks; ``benchmarks/training_speed.py`` compares
+    both forms. Frozen layers are unchanged.
+
+    Args:
+        model: Model whose layers are changed within the context.
     """
     layers = [
         module
@@ -38,13 +40,13 @@ def unstrided_depthwise(model: nn.Module) -> Iterator[None]:
 
 def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
     depthwise = layer.groups == layer.in_channels > 1
-    known = type(layer) in (nn.Conv2d, Conv2dSame) and layer.padding_mode == "zeros"
-    on_processor = layer.weight.device.type == "cpu" and not isinstance(layer.padding, str)
-    return depthwise and known and on_processor and max(layer.stride) > 1
+    supported = type(layer) in (nn.Conv2d, Conv2dSame) and layer.padding_mode == "zeros"
+    on_cpu = layer.weight.device.type == "cpu" and not isinstance(layer.padding, str)
+    return depthwise and supported and on_cpu and max(layer.stride) > 1
 
 
 def _subsample(self: nn.Conv2d, x: Tensor) -> Tensor:
-    if not self.weight.requires_grad:  # frozen in this stage: only its answer is computed
+    if not self.weight.requires_grad:  # frozen in this stage: no gradient is computed
         return type(self).forward(self, x)
     vertical, horizontal = self.stride
     padding = self.padding

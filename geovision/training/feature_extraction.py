@@ -1,4 +1,4 @@
-"""What a network makes of samples: what heads are fitted to, and what strange inputs are told by."""
+"""Extraction of network features, and fit of the outlier score to them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,26 @@ from geovision.models.geomodel import GeoModel
 __all__ = ["LEAST", "extract_features", "fit_outlier_score"]
 
 LEAST, MOST = 50, 2048
-"""Of fewer samples nobody knows the 98th percentile; of more, evenly spaced ones do."""
+"""Smallest and largest number of samples for the fit of the outlier score.
+
+Fewer samples do not determine the 98th percentile; larger data sets are subsampled evenly.
+"""
 
 
 def fit_outlier_score(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, *, progress: bool = True
 ) -> None:
-    """Have the head of a trained model know what it was trained on, so that it can tell what is unlike it.
+    """Fit the outlier score of a trained model, in place.
 
-    Of heads without such a score, and of fewer than `LEAST` samples, nothing is fitted. The threshold is
-    set by `validation` where that has as many: samples that were trained on are nearer than new ones.
+    A head without such a score is unchanged, as is any head if there are fewer than `LEAST` samples. If
+    `validation` has at least `LEAST` samples, it determines the threshold, because the distances of training
+    samples are smaller than those of new samples.
+
+    Args:
+        model: Trained model.
+        data: Training samples.
+        validation: Samples that were not trained on, or None.
+        progress: Whether to show a progress bar on stderr. Default: True.
     """
     if not isinstance(model.head, ClassScoreHead) or len(data) < LEAST:
         return
@@ -38,11 +48,16 @@ def fit_outlier_score(
 def extract_features(
     model: GeoModel, data: GeoDataset, *, most: int | None = None, progress: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """What the network makes of each sample ``(sample, feature)``, and the classes ``(sample,)``, of those
-    that have one, on the CPU.
+    """Return features and classes of all labeled samples, on the CPU.
 
     Args:
-        most: Of more samples than this, so many that are evenly spaced.
+        model: Model whose network computes the features.
+        data: Samples.
+        most: Largest number of samples; larger data sets are subsampled evenly. Default: None, no limit.
+        progress: Whether to show a progress bar on stderr. Default: True.
+
+    Returns:
+        Features, shape ``(sample, feature)``, and class indices, shape ``(sample,)``.
     """
     features, labels = [], []
     model.eval()
@@ -59,7 +74,7 @@ def extract_features(
         )
         model.validate_inputs(inputs, valid=valid)
         found = model.features(inputs, valid=valid).float().cpu()
-        known = batch["valid"].get("target", torch.ones_like(batch["target"], dtype=torch.bool))
-        features.append(found[known])
-        labels.append(batch["target"][known])
+        labeled = batch["valid"].get("target", torch.ones_like(batch["target"], dtype=torch.bool))
+        features.append(found[labeled])
+        labels.append(batch["target"][labeled])
     return torch.cat(features), torch.cat(labels)

@@ -1,4 +1,4 @@
-"""One stage of training as lightning sees it."""
+"""Lightning module that trains one stage of a recipe."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from geovision.training.teacher_targets import TeacherTargets, head_inputs
 __all__ = ["CHECKPOINT_KEY", "StageModule"]
 
 CHECKPOINT_KEY = "geovision"
-"""Key of our own entry in a checkpoint: stage, epoch, batch, and whether the stage is done."""
+"""Key of the geovision entry in a checkpoint: stage, epoch, batch, and whether the stage is finished."""
 
 
 class StageModule(L.LightningModule):
-    """Trains a `GeoModel` through one stage of a recipe.
+    """Lightning module that trains a `GeoModel` in one stage of a recipe.
 
-    Nothing random is carried from one step to the next: each step seeds torch's generator from
-    (seed, stage, step), so that a step gives the same result after a kill as without one.
+    No random state passes from one step to the next. Each step seeds torch's generator with
+    (seed, stage, step), so a resumed training gives the same result as an uninterrupted one.
 
     Args:
-        model: In whatever state the stage before left it.
-        stage_index: Of the stage, from 0.
-        soft: Class probabilities ``(sample, class)`` of the training samples, instead of their
-            labels.
-        size: (height, width) that pictures are trained at; None: their own.
-        teacher_targets: What a teacher said of the training samples.
+        model: Model in the state after the previous stage.
+        recipe: Training recipe.
+        stage_index: Index of the stage, from 0.
+        steps_per_epoch: Number of training steps per epoch.
+        soft_targets: Class probabilities of the training samples that replace their labels, shape
+            ``(sample, class)``. Default: None.
+        size: Height and width of the first input in training, in cells. Default: None, its own.
+        teacher_targets: Predictions of a teacher for the training samples. Default: None.
     """
 
     def __init__(
@@ -61,13 +63,13 @@ class StageModule(L.LightningModule):
         own = model.inputs[0].size
         self._resize = Augmentation(type(recipe.augment)(), model.inputs, model.target, size=own)
         self._frozen_modules: list[nn.Module] = []
-        # In a dictionary, where torch does not take them for parts of the network.
+        # In a dictionary, so that torch does not register them as submodules.
         found = metrics.applicable(model.task.metrics, model.target)
-        # A score of all fields at once would keep them all, every epoch anew.
+        # A metric of all fields at once would store them all in every epoch.
         self._metrics = {
             "all": {n: each for n, each in found.items() if not isinstance(each, FullFieldMetric)}
         }
-        # What a checkpoint in the middle of an epoch holds of it: sum and number of losses, seconds.
+        # State of an unfinished epoch in a checkpoint: sum and number of losses, and time in s.
         self._resumed_totals = (0.0, 0, 0.0)
         self._begin_epoch()
 
@@ -78,15 +80,18 @@ class StageModule(L.LightningModule):
 
     @property
     def stage(self) -> Stage:
+        """Stage of the recipe that is trained."""
         return self.recipe.stages[self.stage_index]
 
-    # --- what lightning calls ---------------------------------------------------------------------
+    # --- hooks of lightning -----------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        # Before several processes agree on the gradients that they exchange.
+        """Freeze the parameters that this stage does not train."""
+        # Must happen before several processes agree on the gradients that they exchange.
         self._frozen_modules = optim.freeze(self.model, self.stage)
 
     def configure_optimizers(self) -> Any:
+        """Return the optimizer and the learning-rate schedule of the stage."""
         optimizer, schedule = optim.build_optimizer(
             self.model, self.stage, self.steps_per_epoch, fused=self.trainer.precision != "16-mixed"
         )
@@ -95,26 +100,40 @@ class StageModule(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        # Lightning's own refuses fused optimisers, because of the scaled gradients of float16; ours
-        # is fused in the other precisions alone.
+        """Clip the norm of the gradient to that of the stage."""
+        # Lightning's own clipping rejects fused optimizers because of the scaled gradients of float16. Here
+        # the optimizer is fused in the other precisions only.
         if self.stage.max_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.max_grad_norm)
 
     def on_train_start(self) -> None:
-        # The only hook that comes before the first step of an epoch that is gone on with.
+        """Switch to training mode and reset the sums of the epoch."""
+        # Only this hook runs before the first step of a resumed epoch.
         self.train()
         self._begin_epoch()
 
     def train(self, mode: bool = True) -> StageModule:
+        """Set the training mode; frozen modules stay in evaluation mode.
+
+        Args:
+            mode: Whether to train. Default: True.
+        """
         super().train(mode)
         for module in self._frozen_modules:
             module.eval()
         return self
 
     def on_train_epoch_start(self) -> None:
+        """Reset the sums of the epoch."""
         self._begin_epoch()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of an augmented batch, a scalar.
+
+        Args:
+            batch: Batch of training samples.
+            batch_idx: Number of the batch in the epoch, unused.
+        """
         torch.manual_seed(derive_seed(self.recipe.seed, self.stage_index, self.global_step, self.global_rank))
         batch = self._soften_targets(self._augment(self._to_float(batch)))
         if isinstance(self.model.target, ClassTarget):
@@ -132,39 +151,48 @@ class StageModule(L.LightningModule):
         values, target, valid = self._predict(batch)
         return self.model.loss(values, target, valid)
 
-    def _distillation_loss(self, batch: Batch, teaching: TeacherTargets) -> Tensor:
+    def _distillation_loss(self, batch: Batch, teacher_targets: TeacherTargets) -> Tensor:
         with head_inputs(self.model.head) as features:
             values, target, valid = self._predict(batch)
         to_truth = self.model.loss(values, target, valid)
-        return teaching.loss(self.model, to_truth, values, batch.sample_index, features[0])
+        return teacher_targets.loss(self.model, to_truth, values, batch.sample_index, features[0])
 
     def on_train_epoch_end(self) -> None:
-        # Early stopping looks for this name; every process has seen its own share of each batch.
+        """Log the training loss for early stopping."""
+        # The name is the value of `Recipe.monitor`. Every process has its own share of each batch.
         self.log("train_loss", self.training_loss, sync_dist=self.trainer.world_size > 1)
 
     def on_validation_epoch_start(self) -> None:
+        """Reset the validation loss and the metrics."""
         self._validation = torch.zeros(2, dtype=torch.float64)
         for metric in self._metrics["all"].values():
             metric.to(self.device).reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the validation loss and the metrics.
+
+        Args:
+            batch: Batch of validation samples.
+            batch_idx: Number of the batch, unused.
+        """
         batch = self._resize(self._to_float(batch))
         values, target, valid = self._predict(batch)
         head: Any = self.model.head
-        prediction, truth = head.scored(values, target, valid)
-        # Where an answer or its truth is missing, both a loss and a score have nothing to say.
-        count = int(torch.isfinite(truth).sum()) if truth.is_floating_point() else len(truth)
+        prediction, observed = head.scored(values, target, valid)
+        # Missing predictions and targets are excluded from loss and metrics.
+        count = int(torch.isfinite(observed).sum()) if observed.is_floating_point() else len(observed)
         loss = float(self.model.loss(values, target, valid))
         self._validation += torch.tensor([loss * count, count], dtype=torch.float64)
         if count:
             for metric in self._metrics["all"].values():
-                metric.update(prediction, truth)
+                metric.update(prediction, observed)
 
     def on_validation_epoch_end(self) -> None:
-        # Lightning's early stopping looks for this name.
+        """Log the validation loss for early stopping."""
         self.log("val_loss", self.validation_loss)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the progress within the stage to a checkpoint."""
         loop = self.trainer.fit_loop
         progress: Any = loop.epoch_progress.current
         batches: Any = loop.epoch_loop.batch_progress.current
@@ -180,45 +208,48 @@ class StageModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the sums of an unfinished epoch from a checkpoint."""
         header = checkpoint[CHECKPOINT_KEY]
         self._resumed_totals = header["loss_sum"], header["loss_steps"], header["seconds"]
 
-    # --- what the callbacks read ------------------------------------------------------------------
+    # --- values for the callbacks -----------------------------------------------------------------
 
     @property
     def validation_loss(self) -> float:
-        """Mean over the validation samples of the last epoch."""
+        """Mean loss over the validation samples of the last epoch."""
         total, count = self._validation.tolist()
         return total / max(count, 1)
 
     @property
     def training_loss(self) -> float:
-        """Mean over the steps of this epoch so far."""
+        """Mean loss over the steps of this epoch so far."""
         return float(self.loss_sum) / max(self.loss_steps, 1)
 
     @property
     def seconds(self) -> float:
-        """Time spent on this epoch so far."""
+        """Duration of this epoch so far, in s."""
         return self._seconds + time.perf_counter() - self._started
 
     def metric_values(self) -> dict[str, float]:
-        """The task's metrics on the validation samples of this epoch, those that are one number."""
+        """Return the scalar validation metrics of this epoch by name."""
         found = {name: metric.compute() for name, metric in self._metrics["all"].items()}
         return {name: float(value) for name, value in found.items() if value.numel() == 1}
 
     # --- parts of a step --------------------------------------------------------------------------
 
     def _to_float(self, batch: Batch) -> Batch:
-        """The batch in numbers that can be computed with: bytes as fractions of their full scale (see
-        `data.Rows`), missing labels as the first class, which their mask keeps out."""
+        """Convert bytes to fractions, and missing labels to the first class.
+
+        See `InMemoryDataset` for the bytes. The mask excludes missing labels from the loss.
+        """
         inputs = {n: v.float() / 255 if v.dtype == torch.uint8 else v for n, v in batch.inputs.items()}
-        target, known = batch.target, batch.valid.get("target")
-        if known is not None and isinstance(self.model.target, ClassTarget):
-            target = torch.where(known, target, 0)
+        target, labeled = batch.target, batch.valid.get("target")
+        if labeled is not None and isinstance(self.model.target, ClassTarget):
+            target = torch.where(labeled, target, 0)
         return batch._replace(inputs=inputs, target=target)
 
     def _soften_targets(self, batch: Batch) -> Batch:
-        """Class targets as probabilities where the recipe asks for more than labels."""
+        """Convert class targets to probabilities if the recipe needs them."""
         target = self.model.target
         if not isinstance(target, ClassTarget):
             return batch
@@ -233,7 +264,7 @@ class StageModule(L.LightningModule):
         return batch._replace(target=share * (1 - smoothing) + smoothing / count)
 
     def _predict(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(values, target, where both are there) of a batch."""
+        """Return values, targets and the mask where both are valid."""
         inputs = {name: _channels_last(values) for name, values in batch.inputs.items()}
         masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
         output = self.model(inputs, valid=masks or None)
@@ -244,19 +275,22 @@ class StageModule(L.LightningModule):
         return output.values.float(), batch.target, valid
 
     def _check_grid(self, values: Tensor, target: Tensor) -> None:
-        asked = self.model.target
-        if not isinstance(asked, ClassTarget) and values.shape[-2:] != target.shape[-2:]:
+        expected = self.model.target
+        if not isinstance(expected, ClassTarget) and values.shape[-2:] != target.shape[-2:]:
             raise InputError(
-                f"{self.model.spec.name} answers on a grid of {tuple(values.shape[-2:])} cells, and the "
-                f"{asked.name} of the data is on one of {tuple(target.shape[-2:])}; create the "
-                "model for these data (factor, grids)"
+                f"{self.model.spec.name} predicts on a grid of {tuple(values.shape[-2:])} cells, but the "
+                f"{expected.name} of the data has {tuple(target.shape[-2:])}; create the model for these "
+                "data with factor= or grids="
             )
 
     def validate_batch(self, batch: Batch) -> None:
-        """Raise if a batch is not what the model takes.
+        """Validate that a batch matches the inputs and classes of the model.
+
+        Args:
+            batch: Batch of samples.
 
         Raises:
-            InputError: Its names, axes, units, or classes beyond the model's.
+            InputError: Names, axes or units differ, or a label is not a class of the model.
         """
         batch = self._to_float(batch)
         masks = {name: mask for name, mask in batch.valid.items() if name != "target"}
@@ -266,7 +300,7 @@ class StageModule(L.LightningModule):
             low, high = batch.target.min(), batch.target.max()
             if low < 0 or high >= len(target.classes):
                 raise InputError(
-                    f"labels from {int(low)} to {int(high)}, but the model has {len(target.classes)} "
+                    f"labels are {int(low)} to {int(high)}, but the model has {len(target.classes)} "
                     f"classes, {', '.join(target.classes)}; mark missing labels in valid['target']"
                 )
 

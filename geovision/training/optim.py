@@ -1,4 +1,4 @@
-"""Parameter groups, the optimiser and the learning rate of one stage."""
+"""Parameter groups, optimizer and learning-rate schedule of a stage."""
 
 from __future__ import annotations
 
@@ -19,60 +19,79 @@ from geovision.spec import Stage
 __all__ = ["STEP_DECAY", "build_optimizer", "find_backbone", "freeze", "parameter_groups"]
 
 STEP_DECAY = "step_decay"
-"""Key in a parameter group: the fraction by which each step shrinks its weights, whatever the rate."""
+"""Key in a parameter group: relative decrease of the weights per step, independent of the learning rate."""
 
 
 def find_backbone(model: GeoModel) -> nn.Module:
-    """The part of a model that may come with weights trained elsewhere: the innermost network that
-    sorts its parameters into layers (timm's `group_matcher`), or the whole network."""
+    """Return the part of a model that may have pretrained weights.
+
+    This is the first module that assigns its parameters to layers (timm's `group_matcher`), or the whole
+    network if there is none.
+
+    Args:
+        model: Model.
+    """
     return next((m for m in model.network.modules() if isinstance(m, HasParameterLayers)), model.network)
 
 
 def _layer_indices(network: nn.Module, *, coarse: bool) -> dict[str, int]:
-    """The layer of each parameter of a backbone, by name, the first layer being 0."""
+    """Return the layer index of each parameter by name, from 0."""
     if not isinstance(network, HasParameterLayers):
         return {}
     return timm.models.group_parameters(network, network.group_matcher(coarse=coarse), reverse=True)
 
 
 def freeze(model: GeoModel, stage: Stage) -> list[nn.Module]:
-    """Stop the gradients of what a stage leaves as it is.
+    """Freeze the parameters that a stage does not train.
+
+    Args:
+        model: Model.
+        stage: Stage of the recipe.
 
     Returns:
-        The modules that stay in evaluation mode in training.
+        Modules that stay in evaluation mode during training.
     """
     network = find_backbone(model)
     if stage.train == "head":
         network.requires_grad_(False)
         return [network]
-    still: list[nn.Module] = []
+    frozen: list[nn.Module] = []
     if stage.freeze:
         layers = _layer_indices(network, coarse=True)
-        fixed = {name for name, layer in layers.items() if layer < stage.freeze}
+        frozen_names = {name for name, layer in layers.items() if layer < stage.freeze}
         for name, parameter in network.named_parameters():
-            if name in fixed:
+            if name in frozen_names:
                 parameter.requires_grad_(False)
-        still += [
+        frozen += [
             module
             for module in network.modules()
             if (own := list(module.parameters())) and not any(p.requires_grad for p in own)
         ]
     if stage.batch_norm == "frozen":
-        still += [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    return still
+        frozen += [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    return frozen
 
 
 def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
-    """What has a gradient, by learning rate and weight decay.
+    """Group the trainable parameters by learning rate and weight decay.
 
-    Biases, normalisation and what a network asks for (position embeddings, class tokens) do not
-    decay. With `layer_decay`, the rate of the backbone's last layer is `lr`, and each layer before
-    it has `layer_decay` of the next one's (Clark et al. 2020, arXiv:2003.10555).
+    Biases, normalization layers and the parameters that the network excludes (position embeddings, class
+    tokens) have no weight decay. With `layer_decay`, the last layer of the backbone has the rate `lr`. Each
+    other layer has `layer_decay` times the rate of the next one (Clark et al. 2020, arXiv:2003.10555).
+
+    Args:
+        model: Model.
+        stage: Stage of the recipe.
+
+    Returns:
+        Parameter groups of torch.optim.
     """
+    # timm.optim.param_groups_layer_decay expects one timm network. Here the backbone may be a part of the
+    # model, and the head has a rate of its own.
     network = find_backbone(model)
     layers = _layer_indices(network, coarse=False) if stage.layer_decay != 1 else {}
     last = max(layers.values(), default=0)
-    spared = network.no_weight_decay() if isinstance(network, HasNoWeightDecay) else ()
+    without_decay = network.no_weight_decay() if isinstance(network, HasNoWeightDecay) else ()
     inner = {id(parameter): name for name, parameter in network.named_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for parameter in model.parameters():
@@ -83,7 +102,7 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
             rate = stage.lr if stage.head_lr is None else stage.head_lr
         else:
             rate = stage.lr * stage.layer_decay ** (last - layers.get(name, last))
-        decay = 0.0 if parameter.ndim <= 1 or name in spared else stage.weight_decay
+        decay = 0.0 if parameter.ndim <= 1 or name in without_decay else stage.weight_decay
         groups[rate, decay].append(parameter)
     found = [
         {"params": parameters, "lr": rate, "weight_decay": decay}
@@ -97,10 +116,15 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
 def build_optimizer(
     model: GeoModel, stage: Stage, steps_per_epoch: int, *, fused: bool = True
 ) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser of a stage and its learning rate, stepped after every batch.
+    """Return the optimizer of a stage and its learning-rate schedule.
+
+    The schedule is stepped after every batch.
 
     Args:
-        fused: All of a step in one pass over each parameter, on devices that can.
+        model: Model.
+        stage: Stage of the recipe.
+        steps_per_epoch: Number of steps per epoch.
+        fused: Whether to use the fused implementation on devices that support it. Default: True.
     """
     groups = parameter_groups(model, stage)
     optimizer: Optimizer
@@ -115,7 +139,7 @@ def build_optimizer(
     def factor(step: int) -> float:
         if step < warm:
             return min((step + 1) / warm, 1.0)
-        if stage.schedule != "cosine":  # what a plateau changes is the rate that this is a factor of
+        if stage.schedule != "cosine":  # `Plateau` changes the base rate instead
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1)))
 
@@ -123,7 +147,7 @@ def build_optimizer(
 
 
 def _decay_by_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Divide the rate out of the decay: torch's AdamW shrinks weights by their product."""
+    """Divide the weight decay by the learning rate, which AdamW multiplies."""
     for group in optimizer.param_groups:
         rate = float(group["lr"])
         group["weight_decay"] = group[STEP_DECAY] / rate if rate > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Prepare a training: recipe, model and dataset that fit each other, samples for validation."""
+"""Preparation of a training: matching recipe, model, dataset and validation split."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FRACTION = 0.1
 def create_for(
     name: str, data: GeoDataset, *, predictors: Sequence[str] | None = None, **options: Any
 ) -> tuple[GeoModel, GeoDataset]:
-    """Create a model that fits a dataset, and adapt the dataset to it.
+    """Create a model for a dataset, and adapt the dataset to it.
 
     Args:
         name: Name of the model, as for `geovision.create`.
         data: Samples to train on; their classes, grids and predictors become those of the model.
         predictors: Names of additional channels of the first input. Default: None, all channels of the
             dataset, or none for a model that uses the first channel only.
-        options: Further keywords of `geovision.create`; they take precedence over those of the dataset.
+        **options: Further keywords of `geovision.create`; they take precedence over those of the dataset.
 
     Returns:
         The model in evaluation mode, and the samples in the form that it expects.
@@ -62,7 +62,7 @@ def select_recipe(
     Args:
         spec: Registry entry of the model.
         name: Name of the recipe. Default: None, ``"scratch"`` for a model without pretrained backbone
-            where the task has it, else ``"default"``.
+            if the task has it, else ``"default"``.
         epochs: Total number of epochs. Default: that of the recipe.
         seed: Random seed. Default: that of the recipe.
         precision: Precision as in lightning. Default: that of the recipe.
@@ -83,7 +83,11 @@ def select_recipe(
 
 
 def needs_validation(recipe: Recipe) -> bool:
-    """Return whether a recipe needs samples that are not trained on."""
+    """Return whether a recipe needs validation samples.
+
+    Args:
+        recipe: Training recipe.
+    """
     watches = recipe.patience or any(stage.schedule == "plateau" for stage in recipe.stages)
     return recipe.keep == "best" or bool(watches and recipe.monitor == "val_loss")
 

@@ -1,4 +1,4 @@
-"""What a reader sees of a training: a bar on a terminal, a line an epoch elsewhere."""
+"""Progress of a training, as a bar or one line per epoch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ __all__ = ["ProgressBar", "format_row"]
 
 
 class ProgressBar(Callback):
-    """One bar over all stages, on standard error.
+    """Progress bar over all stages on stderr.
 
     Args:
-        steps: Of the whole training.
-        epochs: The same.
-        enabled: False shows nothing.
+        steps: Number of steps of the whole training.
+        epochs: Number of epochs of the whole training.
+        enabled: Whether to show progress.
     """
 
     def __init__(self, *, steps: int, epochs: int, enabled: bool) -> None:
         self.steps, self.epochs, self.enabled = steps, epochs, enabled
-        self.step, self.news = 0, ""
+        self.step, self.message = 0, ""
         self._bar: Progress | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        """Start the bar if stderr is a terminal."""
         console = Console(stderr=True)
         if not (self.enabled and trainer.is_global_zero and console.is_terminal):
             return
@@ -36,10 +37,12 @@ class ProgressBar(Callback):
             BarColumn(),
             TextColumn("{task.percentage:3.0f}%"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[news]}"),
+            TextColumn("{task.fields[message]}"),
             console=console,
         )
-        task = self._bar.add_task(f"training {pl_module.model.spec.name}", total=self.steps, news=self.news)
+        task = self._bar.add_task(
+            f"training {pl_module.model.spec.name}", total=self.steps, message=self.message
+        )
         self._bar.update(task, completed=self.step)
         self._bar.start()
 
@@ -51,24 +54,31 @@ class ProgressBar(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        """Advance the bar by one step."""
         self.step += 1
         self._refresh()
 
     def show_row(self, row: dict[str, Any]) -> None:
-        """Show the row of an epoch's log."""
-        self.step, self.news = row["step"], f"epoch {row['epoch']}/{self.epochs}  {format_row(row)}"
+        """Show the log row of an epoch.
+
+        Args:
+            row: Row of the log.
+        """
+        self.step, self.message = row["step"], f"epoch {row['epoch']}/{self.epochs}  {format_row(row)}"
         if self._bar is None and self.enabled:
-            Console(stderr=True).print(self.news, highlight=False)
+            Console(stderr=True).print(self.message, highlight=False)
         self._refresh()
 
     def _refresh(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self.step, news=self.news)
+            self._bar.update(self._bar.task_ids[0], completed=self.step, message=self.message)
 
     def on_fit_end(self, trainer: Trainer, pl_module: StageModule) -> None:  # type: ignore[override]
+        """Close the bar."""
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: StageModule, exception: BaseException) -> None:  # type: ignore[override]
+        """Close the bar."""
         self._close()
 
     def _close(self) -> None:
@@ -78,7 +88,11 @@ class ProgressBar(Callback):
 
 
 def format_row(row: dict[str, Any]) -> str:
-    """The losses and the headline metric of one row of the log, in a few words."""
+    """Format the losses and the main metric of a log row.
+
+    Args:
+        row: Row of the log.
+    """
     names = [name for name in row if name not in ("stage", "epoch", "step", "lr", "seconds")]
     shown = [name for name in names if name in ("train_loss", "val_loss")]
     shown += [name for name in names if name not in shown][:1]

@@ -1,10 +1,10 @@
-"""The folder of one training: what it is, how far it is, what came of it.
+"""Folder of a training run: description, checkpoint, log and trained model.
 
-recipe.json      what is trained on what and how; a training that differs does not go on here
-last.ckpt        where it stands
-log.csv          a row an epoch
-tensorboard/     the same for TensorBoard
-model/           the trained model, when all is done
+- ``recipe.json``: model, data and recipe; only the same training can be resumed in the folder
+- ``last.ckpt``: last checkpoint
+- ``log.csv``: one row per epoch
+- ``tensorboard/``: the same values for TensorBoard
+- ``model/``: trained model, after the end of the training
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ __all__ = ["RunDir", "describe_run", "to_json_types"]
 
 
 class RunDir:
-    """A training's folder.
+    """Folder of a training run.
+
+    Args:
+        path: Path of the folder.
 
     Attributes:
-        checkpoint: Path of the checkpoint; it need not exist.
-        model: Folder of the trained model; the same.
+        checkpoint: Path of the checkpoint, which may be missing.
+        model: Folder of the trained model, which may be missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,42 +44,47 @@ class RunDir:
 
     @property
     def finished(self) -> bool:
+        """Whether the folder contains a trained model."""
         return (self.model / "config.json").is_file()
 
     def open(self, run: dict[str, Any], *, resume: bool) -> None:
-        """Make the folder a training's own, or go on with the one that is in it.
+        """Create the folder of a training, or reopen it to resume.
+
+        Args:
+            run: Description of the training, see `describe_run`.
+            resume: Whether to resume the training in the folder.
 
         Raises:
-            OptionError: It holds a training that `resume` does not ask for, or another one.
-            StorageError: It cannot be written.
+            OptionError: The folder contains a training and `resume` is False, or another training.
+            StorageError: The folder cannot be written.
         """
         if self._recipe.is_file():
             self._reopen(run, resume=resume)
-            for half_written in self.path.glob(".*.part"):  # by a process that was killed
+            for half_written in self.path.glob(".*.part"):  # by an interrupted process
                 half_written.unlink(missing_ok=True)
         elif self.model.exists() or self.checkpoint.exists():
-            raise OptionError(f"{self.path}: holds files of another training; choose an empty folder")
+            raise OptionError(f"{self.path} contains files of another training; choose an empty folder")
         else:
             _atomic_io.write_text(self._recipe, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
 
     def _reopen(self, run: dict[str, Any], *, resume: bool) -> None:
         if not resume:
-            what = "a finished" if self.finished else "an unfinished"
-            hint = "use what is there" if self.finished else "go on with it by resume=True"
-            raise OptionError(f"{self.path}: holds {what} training; {hint}, or choose another folder")
+            state = "a finished" if self.finished else "an unfinished"
+            hint = "use its model" if self.finished else "continue it with resume=True"
+            raise OptionError(f"{self.path} contains {state} training; {hint}, or choose another folder")
         try:
             known = json.loads(self._recipe.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise OptionError(f"{self._recipe}: not readable ({error}); choose another folder") from error
+            raise OptionError(f"{self._recipe} is not readable ({error}); choose another folder") from error
         difference = _difference(known, run)
         if difference:
-            raise OptionError(f"{self.path}: holds another training, {difference}; choose another folder")
+            raise OptionError(f"{self.path} contains another training, {difference}; choose another folder")
 
     def state(self) -> dict[str, Any] | None:
-        """The checkpoint, or None where there is none yet.
+        """Return the checkpoint, or None if there is none.
 
         Raises:
-            WeightsCorruptError: It cannot be read.
+            WeightsCorruptError: The checkpoint cannot be read.
         """
         if not self.checkpoint.is_file():
             return None
@@ -85,14 +93,23 @@ class RunDir:
         except Exception as error:
             raise WeightsCorruptError(
                 f"{self.checkpoint} is not a readable checkpoint ({type(error).__name__}); "
-                "begin again in another folder"
+                "start again in another folder"
             ) from error
 
 
 def describe_run(
     model: GeoModel, data: GeoDataset, validation: GeoDataset | None, recipe: Recipe
 ) -> dict[str, Any]:
-    """What makes a training that training, as it stands in ``recipe.json``."""
+    """Return the description of a training that ``recipe.json`` contains.
+
+    Two trainings with the same description are the same training.
+
+    Args:
+        model: Model to train.
+        data: Training samples.
+        validation: Validation samples, or None.
+        recipe: Training recipe.
+    """
     return to_json_types(
         {
             "model": model.spec.name,
@@ -106,18 +123,24 @@ def describe_run(
 
 
 def to_json_types(value: Any) -> Any:
-    """A value as it comes back from a JSON file: tuples as lists."""
+    """Return a value as it is read from JSON.
+
+    Tuples become lists.
+
+    Args:
+        value: Value of types that JSON supports.
+    """
     return json.loads(json.dumps(value))
 
 
 def _difference(known: Any, wanted: Any, place: str = "") -> str:
-    """The first place where two descriptions differ, in words; "" where none does."""
+    """Describe the first difference of two descriptions; empty if there is none."""
     if isinstance(known, dict) and isinstance(wanted, dict):
-        # An option that the folder does not know came with a later geovision.
+        # Options that are missing in the folder were added by a later version of geovision.
         pairs = [(key, value, wanted.get(key)) for key, value in known.items()]
     elif isinstance(known, list) and isinstance(wanted, list) and len(known) == len(wanted):
         pairs = [(str(number), a, b) for number, (a, b) in enumerate(zip(known, wanted, strict=True), 1)]
     else:
         return "" if known == wanted else f"with {place} {known!r}, not {wanted!r}"
     found = (_difference(a, b, f"{place}.{key}" if place else key) for key, a, b in pairs)
-    return next((words for words in found if words), "")
+    return next((difference for difference in found if difference), "")

@@ -1,4 +1,4 @@
-"""Targets that a teacher gives a student: its predictions and, on request, its attention maps.
+"""Targets of a student from a teacher: predictions and, optionally, attention maps.
 
 Knowledge refinement as in MAUNet-Light (arXiv:2602.12980). The form of the loss is our reconstruction, see
 `geovision.models.field_baselines`.
@@ -48,14 +48,15 @@ class TeacherTargets:
         position: Tensor,
         features: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of a batch against truth and teacher.
+        """Return the loss of a batch against target and teacher, a scalar.
 
         Args:
-            model: The student.
-            to_truth: Loss against the truth.
-            values: Values that the student predicts.
-            position: Index of each sample in the training set.
-            features: Last feature maps of the student, shape ``(batch, feature, y, x)``. Default: None.
+            model: Student.
+            to_truth: Loss against the target, a scalar.
+            values: Output of the head of the student.
+            position: Index of each sample in the training set, shape ``(batch,)``.
+            features: Last feature maps of the student, shape ``(batch, feature, y, x)``.
+                Default: None, attention is not compared.
         """
         expected = self.predictions[position.cpu()].to(values.device)
         valid = torch.isfinite(expected)
@@ -70,15 +71,15 @@ class TeacherTargets:
 def attention(features: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
     """Return the normalized energy of feature maps (Zagoruyko and Komodakis 2017, arXiv:1612.03928).
 
-    Squares are summed over the maps, and each sample is scaled to length 1. Networks of any two widths can be
-    compared by it.
+    Squares are summed over the maps, and each sample is scaled to length 1. This makes networks of different
+    widths comparable.
 
     Args:
         features: Feature maps, shape ``(batch, feature, y, x)``.
-        size: Height and width of the result. Default: None, those of `features`.
+        size: Height and width of the result, in cells. Default: None, those of `features`.
 
-    Shape:
-        -> ``(batch, y, x)``.
+    Returns:
+        Attention maps, shape ``(batch, y, x)``.
     """
     energy = features.float().square().sum(1, keepdim=True)
     if size is not None and energy.shape[2:] != size:
@@ -88,7 +89,11 @@ def attention(features: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
 
 @contextlib.contextmanager
 def head_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the feature maps that a head receives within the context."""
+    """Collect the feature maps that a head receives within the context.
+
+    Args:
+        head: Head of a model.
+    """
     given: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
     try:

@@ -1,4 +1,4 @@
-"""Training by gradient descent: the stages of a recipe, one lightning trainer each."""
+"""Training by gradient descent, with one Lightning trainer per stage."""
 
 from __future__ import annotations
 
@@ -58,13 +58,19 @@ Size = tuple[int, int]
 
 @dataclass
 class TrainingRun:
-    """One training: what is trained on what, how, where.
+    """Training run: model, data, recipe and log.
 
-    Attributes:
-        folder: None keeps nothing on disk.
-        workers: Processes that read data.
-        teaching: What a teacher said of the samples, in their order.
-        rows: The log, a row an epoch, filled as it goes.
+    Args:
+        model: Model to train.
+        data: Training samples.
+        validation: Samples for early stopping and the log, or None.
+        recipe: Training recipe.
+        folder: Folder of the training; None writes no files.
+        devices: Number of devices, or ``"auto"``.
+        workers: Number of loader processes; 0 loads in this process.
+        progress: Whether to show a progress bar on stderr.
+        teacher_targets: Predictions of a teacher for the samples, in their order. Default: None.
+        rows: Log with one row per epoch, which the training fills.
     """
 
     model: GeoModel
@@ -75,21 +81,27 @@ class TrainingRun:
     devices: int | str
     workers: int
     progress: bool
-    teaching: TeacherTargets | None = None
+    teacher_targets: TeacherTargets | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fit_gradient(job: TrainingRun) -> None:
-    """Train the model in place, from the checkpoint in the folder where there is one.
+    """Train the model in place.
+
+    The training continues from the checkpoint in the folder if there is one.
+
+    Args:
+        job: Training run.
 
     Raises:
-        OptionError: A recipe that does not fit the model or the data.
-        InputError: Samples that the model does not take.
+        OptionError: The recipe does not fit the model or the data.
+        DatasetError: There are no samples.
+        InputError: The samples do not match the inputs of the model.
     """
     _validate(job)
     _train(job)
-    # Lightning's trainer and its loops hold one another, and with them the samples, which would still be
-    # there in the next training.
+    # Lightning's trainer and its loops refer to each other and to the samples, which would otherwise stay in
+    # memory during the next training.
     gc.collect()
 
 
@@ -105,11 +117,11 @@ def _train(job: TrainingRun) -> None:
         fit_statistics(job.model, samples.first())
     with torch.random.fork_rng(), _limit_threads(job.workers), _suppress_lightning(), flush_denormals():
         for number in range(reached["stage"], len(job.recipe.stages)):
-            here = number == reached["stage"]
-            if state and here and reached["done"]:
+            is_current = number == reached["stage"]
+            if state and is_current and reached["done"]:
                 _load_stage_weights(job.model, state)
             else:
-                _run_stage(job, number, samples, bar, reached if state and here else None)
+                _run_stage(job, number, samples, bar, reached if state and is_current else None)
     if job.recipe.logit_adjustment:
         adjust_logits(job.model, job.data, job.recipe.logit_adjustment)
     if has_postprocessing(job.model):
@@ -119,25 +131,30 @@ def _train(job: TrainingRun) -> None:
 def _validate(job: TrainingRun) -> None:
     recipe = job.recipe
     if not recipe.stages or any(stage.epochs < 1 for stage in recipe.stages):
-        raise OptionError("a recipe has one stage or more, each of one epoch or more")
+        raise OptionError(
+            "the recipe lacks stages or epochs; expected one stage or more, each with one epoch or more"
+        )
     if not len(job.data) or (job.validation is not None and not len(job.validation)):
-        raise DatasetError(f"{job.data.card.name}: no sample to train on, or none to validate with")
+        raise DatasetError(f"{job.data.card.name}: no sample for training or for validation; add samples")
     if job.validation is None and needs_validation(recipe):
         raise OptionError(
-            "patience, keep='best' and schedule='plateau' need samples to validate with: validation=; the "
-            "first and the last go without by monitor='train_loss'"
+            "patience, keep='best' and schedule='plateau' need validation samples; pass validation=, or "
+            "monitor='train_loss' for patience and 'plateau'"
         )
     if any(stage.decay_by == "step" and stage.optimizer != "adamw" for stage in recipe.stages):
-        raise OptionError("decay_by='step' is for optimizer='adamw': the decay of 'sgd' is in its gradient")
+        raise OptionError(
+            "decay_by='step' is for optimizer='adamw'; the decay of 'sgd' is part of its gradient"
+        )
     if any(stage.sampling == "balanced" for stage in recipe.stages):
         _labels(job.data)
         if recipe.logit_adjustment:
             raise OptionError(
-                "logit_adjustment has nothing to take out of batches that sampling='balanced' made"
+                "logit_adjustment cannot be used with sampling='balanced', whose classes are equally "
+                "frequent; set it to 0"
             )
     if recipe.conflict_labels == "soft" and not isinstance(job.data, HasSoftTargets):
         raise OptionError(
-            f"{job.data.card.name} does not tell near-duplicates, which conflict_labels='soft' needs"
+            f"{job.data.card.name} does not list near-duplicates, which conflict_labels='soft' needs"
         )
     if recipe.logit_adjustment and not has_class_bias(job.model):
         raise OptionError(f"{job.model.spec.name} has no bias for each class, which logit_adjustment needs")
@@ -145,24 +162,24 @@ def _validate(job: TrainingRun) -> None:
     for data in (job.data, job.validation):
         if data is not None and isinstance(data.target, ClassTarget) and data.target.classes != own:
             raise OptionError(
-                f"the data have the classes {', '.join(data.target.classes)}, "
-                f"the model has {', '.join(own)}; create the model with classes= of the data"
+                f"the data have the classes {', '.join(data.target.classes)}, but the model has "
+                f"{', '.join(own)}; create the model with classes= of the data"
             )
 
 
 def _labels(data: GeoDataset) -> torch.Tensor:
-    """The class of each sample.
+    """Return the class of each sample, shape ``(sample,)``.
 
     Raises:
-        OptionError: The data set does not tell them without reading every sample.
+        OptionError: The data set has no list of labels.
     """
     if not isinstance(data, HasLabels):
-        raise OptionError(f"{data.card.name} does not tell its labels, which sampling='balanced' needs")
+        raise OptionError(f"{data.card.name} has no list of labels, which sampling='balanced' needs")
     return torch.as_tensor(np.asarray(data.labels))
 
 
 def _total_steps(job: TrainingRun) -> int:
-    """Steps of the whole training."""
+    """Return the number of steps of the whole training."""
     return sum(stage.epochs * _epoch_steps(job, stage) for stage in job.recipe.stages)
 
 
@@ -176,7 +193,7 @@ def _epoch_steps(job: TrainingRun, stage: Stage) -> int:
 
 
 class _StageData:
-    """The samples of a training at the size of each stage, in memory where they fit."""
+    """Samples of each stage, in memory if they fit."""
 
     def __init__(self, job: TrainingRun) -> None:
         self.job = job
@@ -186,22 +203,23 @@ class _StageData:
             self.soft = torch.from_numpy(np.asarray(job.data.soft_targets(), dtype=np.float32))  # type: ignore[attr-defined]
 
     def size(self, stage: Stage) -> Size | None:
-        """What the first input is trained at; None on its native grid."""
+        """Return the size of the first input; None for the native grid."""
         return stage.size or self.job.model.inputs[0].size
 
     def first(self) -> GeoDataset | InMemoryDataset:
-        """What the first stage is trained on."""
+        """Return the training samples of the first stage."""
         return self._read(self.job.recipe.stages[0])
 
     def _read(self, stage: Stage) -> GeoDataset | InMemoryDataset:
         size = self.size(stage)
         if size is not None:
-            # Read so large that a crop of mean area is taken pixel by pixel.
+            # At this size, a crop of mean area needs no resampling.
             scale = 1 / math.sqrt(sum(self.job.recipe.augment.crop_area) / 2)
             size = (round(size[0] * scale), round(size[1] * scale))
         return self._at("training", self.job.data, size)
 
     def training(self, number: int) -> EpochBatches:
+        """Return the training batches of a stage."""
         stage, job = self.job.recipe.stages[number], self.job
         data = self._read(stage)
         balance = _labels(job.data) if stage.sampling == "balanced" else None
@@ -214,16 +232,19 @@ class _StageData:
         )
 
     def validation(self, number: int) -> EpochBatches | None:
+        """Return the validation batches of a stage, or None."""
         stage, job = self.job.recipe.stages[number], self.job
         if job.validation is None:
             return None
-        # At the size at which the model will answer, whatever this stage is trained at.
+        # Validation always uses the input size of the model, not that of the stage.
         data = self._at("validation", job.validation, job.model.inputs[0].size)
         return EpochBatches(data, batch_size=stage.batch_size, workers=job.workers)
 
     def _at(self, use: str, data: GeoDataset, size: Size | None) -> GeoDataset | InMemoryDataset:
-        """The samples at a size, and at the model's pixel size, where the data set offers them; else as
-        they are, and the batches are resized."""
+        """Return the samples at a size and the model's pixel size.
+
+        If the data set does not support resizing, its samples are unchanged and the batches are resized.
+        """
         if use in self._kept and self._kept[use][0] == size:
             return self._kept[use][1]
         self._kept.pop(use, None)
@@ -241,7 +262,7 @@ class _StageData:
 def _run_stage(
     job: TrainingRun, number: int, samples: _StageData, bar: ProgressBar, progress: Mapping[str, Any] | None
 ) -> None:
-    """Train through one stage, from its beginning or from what the checkpoint has reached."""
+    """Train one stage, from its start or from the checkpoint."""
     stage = job.recipe.stages[number]
     batches, validation = samples.training(number), samples.validation(number)
     module = StageModule(
@@ -251,7 +272,7 @@ def _run_stage(
         steps_per_epoch=len(batches),
         soft_targets=samples.soft,
         size=samples.size(stage),
-        teacher_targets=job.teaching,
+        teacher_targets=job.teacher_targets,
     )
     if progress:
         batches.start_at(progress["epoch"], progress["batch"])
@@ -262,7 +283,7 @@ def _run_stage(
     checkpoint = job.folder.checkpoint if job.folder and progress else None
     with _restore_after_training(job.model), unstrided_depthwise(job.model), _propagate_interrupt(job.folder):
         trainer.fit(module, batches, validation, ckpt_path=checkpoint, weights_only=True)
-    if trainer.world_size > 1 and job.folder:  # the log was written by another process
+    if trainer.world_size > 1 and job.folder:  # another process wrote the log
         state = job.folder.state()
         assert state is not None
         job.rows[:] = state["callbacks"]["EpochLog"]["rows"]
@@ -291,7 +312,7 @@ def _trainer(job: TrainingRun, stage: Stage, callbacks: list[Callback]) -> L.Tra
     return L.Trainer(
         accelerator=kind,
         devices=count,
-        # A function that trains must come back once, not once in every process.
+        # `train` must return once, not once in every process.
         strategy="ddp_spawn" if count > 1 else "auto",
         sync_batchnorm=count > 1 and kind == "cuda",
         precision=_precision(job.recipe, kind),
@@ -321,20 +342,20 @@ def _device_count(devices: int | str, kind: str) -> int:
     except ValueError:
         count = 0
     if count < 1:
-        raise OptionError(f"devices={devices!r}: expected 'auto' or a number from 1")
+        raise OptionError(f"devices={devices!r} is invalid; expected 'auto' or an integer of at least 1")
     return count
 
 
 def _precision(recipe: Recipe, kind: str) -> Any:
     if recipe.precision == "16-mixed" and kind == "cpu":
-        raise OptionError("precision='16-mixed' needs a GPU; on a processor use 'auto' or '32-true'")
+        raise OptionError("precision='16-mixed' needs a GPU; use 'auto' or '32-true' on a CPU")
     if recipe.precision != "auto":
         return recipe.precision
     return "bf16-mixed" if has_fast_bfloat16(kind) else "32-true"
 
 
 def _load_stage_weights(model: GeoModel, state: Mapping[str, Any]) -> None:
-    """Give a model the weights that a finished stage left."""
+    """Load the weights after a finished stage into a model."""
     best = state["callbacks"].get("Best")
     weights = (
         best["weights"]
@@ -349,9 +370,17 @@ def _load_stage_weights(model: GeoModel, state: Mapping[str, Any]) -> None:
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Checkpoints that are written whole or not at all, and read without running what is in them."""
+    """Checkpoint plugin that writes atomically and reads without executing code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint atomically.
+
+        Args:
+            checkpoint: Content of the checkpoint.
+            path: Path of the file.
+            storage_options: Ignored. Default: None.
+        """
+
         def write(temporary: Path) -> None:
             with temporary.open("wb") as stream:
                 torch.save(checkpoint, stream)
@@ -359,18 +388,30 @@ class AtomicCheckpointIO(CheckpointIO):
         _atomic_io.write_files(Path(path).parent, {Path(path).name: write})
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
+        """Read a checkpoint onto the CPU.
+
+        Args:
+            path: Path of the file.
+            map_location: Ignored. Default: ``"cpu"``.
+            weights_only: Ignored; only weights are read. Default: True.
+        """
         return torch.load(path, map_location="cpu", weights_only=True)
 
     def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint.
+
+        Args:
+            path: Path of the file, which may be missing.
+        """
         Path(path).unlink(missing_ok=True)
 
 
-# --- what a training changes in its process, and puts back --------------------------------------
+# --- temporary changes of the process -----------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _restore_after_training(model: GeoModel) -> Iterator[None]:
-    """Convolutions run channels-last while they are trained; what a stage froze thaws after it."""
+    """Train in channels-last format, then restore format and trainable parameters."""
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
@@ -383,7 +424,7 @@ def _restore_after_training(model: GeoModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _limit_threads(workers: int) -> Iterator[None]:
-    """Leave a core to each process that reads data."""
+    """Leave one core for each loader process."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before - workers))
     try:
@@ -394,7 +435,7 @@ def _limit_threads(workers: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _suppress_lightning() -> Iterator[None]:
-    """Without lightning's remarks on what this trainer decides by itself."""
+    """Suppress Lightning's messages on settings that this trainer chooses."""
     loggers = ("lightning", "lightning.pytorch", "lightning.fabric")
     with suppress_logging(*loggers, below=logging.ERROR), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.")
@@ -403,7 +444,10 @@ def _suppress_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _propagate_interrupt(folder: RunDir | None) -> Iterator[None]:
-    """An interrupt stays one: lightning makes an exit of it, and ignores all later ones."""
+    """Raise KeyboardInterrupt after an interrupt and restore the signal handler.
+
+    Lightning raises SystemExit instead and ignores later interrupts.
+    """
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT) if main else None
     try:
@@ -412,7 +456,10 @@ def _propagate_interrupt(folder: RunDir | None) -> Iterator[None]:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
         if folder:
-            print(f"Interrupted. {folder.path} holds the training; go on by resume=True.", file=sys.stderr)
+            print(
+                f"Interrupted. {folder.path} contains the training; continue it with resume=True.",
+                file=sys.stderr,
+            )
         raise KeyboardInterrupt from None
     finally:
         if main:

@@ -1,4 +1,4 @@
-"""How a model came to its weights, in a form that is stored with them."""
+"""Training record that is saved with the weights of a model."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def build_training_record(
     steps: int = 0,
     last: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What was trained on what, how, with which versions.
+    """Return the record of a training: data, recipe, results and versions.
 
     Args:
-        recipe: None for a model without one.
-        seconds: Wall time, all parts of an interrupted training together.
-        last: The last row of the log.
+        data: Training samples.
+        recipe: Training recipe; None for a model without one.
+        seconds: Duration in s, over all parts of an interrupted training.
+        epochs: Number of epochs. Default: 0.
+        steps: Number of steps. Default: 0.
+        last: Last row of the log. Default: None.
     """
     return to_json_types(
         {

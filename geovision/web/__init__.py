@@ -1,4 +1,4 @@
-"""The page for a phone: its own files, the browser's runtime, and what lays both beside a model."""
+"""Web page for phones: static files, ONNX runtime for the browser, and export with a model."""
 
 from geovision.web.browser_runtime import browser_runtime, bundle_runtime
 from geovision.web.site import MODES, Mode, validate_page_metadata, write_model_site, write_site

@@ -1,7 +1,7 @@
-"""The runtime that computes a model in the browser: onnxruntime-web, of one version, verified.
+"""Runtime for predictions in the browser: one verified version of onnxruntime-web.
 
-It is not part of the repository. `make install` brings it from the npm registry beside the page's own files,
-from where a wheel that is built then takes it along; elsewhere it is fetched once into the user's cache.
+The runtime is not part of the repository. `make install` downloads it from the npm registry into the package,
+and a wheel that is built afterwards contains it. Otherwise it is downloaded once into the cache of the user.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from geovision._atomic_io import write_files
@@ -25,21 +26,29 @@ INTEGRITY = (
     "sha512:ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca"
     "590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61"
 )
-"""Of the package of that version, as the registry states it."""
+"""Digest of the npm package of `VERSION`, as published by the registry."""
 
 NPM_REGISTRY = "https://registry.npmjs.org"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-"""Of the package, what a page needs that computes on the processor."""
+"""Files of the package that a page requires for predictions on the CPU."""
 
 _BUNDLED_DIR = Path(__file__).parent / "ort"
 
 
 def browser_runtime(*, progress: DownloadProgress | None = None) -> Path:
-    """The folder of the runtime's files and its licence: the package's own, or else the user's cache, which
-    they are fetched into where they are not there yet.
+    """Return the folder with the runtime and its license.
+
+    The folder is inside the package or in the cache of the user. If both lack the runtime, it is downloaded
+    into the cache.
+
+    Args:
+        progress: Function of file name, bytes received and total bytes. Default: None.
+
+    Returns:
+        Folder of the runtime.
 
     Raises:
-        DownloadError: It could not be fetched, or is not what its version was.
+        DownloadError: If the runtime cannot be downloaded, or its digest differs.
     """
     for folder in (_BUNDLED_DIR, _cache_dir()):
         if _is_complete(folder):
@@ -50,27 +59,32 @@ def browser_runtime(*, progress: DownloadProgress | None = None) -> Path:
 def fetch_runtime(
     folder: Path, *, registry: str | None = None, progress: DownloadProgress | None = None
 ) -> Path:
-    """Fetch the package, verify it, and put its files and licence into `folder`.
+    """Download and verify the npm package and extract the runtime and its license.
 
     Args:
-        registry: Address of the registry; None: ``GEOVISION_NPM_REGISTRY``, or npm's own.
+        folder: Output folder.
+        registry: URL of the npm registry. Default: None, ``GEOVISION_NPM_REGISTRY`` or the public registry.
+        progress: Function of file name, bytes received and total bytes. Default: None.
+
+    Returns:
+        `folder`.
 
     Raises:
-        DownloadError: The registry cannot be reached, or sends something else.
-        StorageError: `folder` cannot be written.
+        DownloadError: If the registry is not reachable, or the digest differs.
+        StorageError: If `folder` cannot be written.
     """
-    at = registry or os.environ.get("GEOVISION_NPM_REGISTRY") or NPM_REGISTRY
+    base = registry or os.environ.get("GEOVISION_NPM_REGISTRY") or NPM_REGISTRY
     name = f"onnxruntime-web-{VERSION}.tgz"
-    file = RemoteFile(name, f"{at.rstrip('/')}/onnxruntime-web/-/{name}", checksum=INTEGRITY)
-    with tempfile.TemporaryDirectory(prefix="geovision-") as beside:
-        package = fetch(file, Path(beside) / name, progress=progress)
+    file = RemoteFile(name, f"{base.rstrip('/')}/onnxruntime-web/-/{name}", checksum=INTEGRITY)
+    with tempfile.TemporaryDirectory(prefix="geovision-") as temporary:
+        package = fetch(file, Path(temporary) / name, progress=progress)
         content = _extract_members(package)
     write_files(folder, {each: _bytes_writer(data) for each, data in (content | _license_texts()).items()})
     return folder
 
 
 def _extract_members(package: Path) -> dict[str, bytes]:
-    """The wanted files of the package. Names are compared, never followed."""
+    """Return the content of the required files. Names are compared and never used as paths."""
     found = {}
     with tarfile.open(package, "r:gz") as archive:
         for member in archive:
@@ -79,21 +93,28 @@ def _extract_members(package: Path) -> dict[str, bytes]:
                     stream = archive.extractfile(member)
                     assert stream is not None
                     found[name] = stream.read()
-    if lacking := set(RUNTIME_FILES) - set(found):
-        raise DownloadError(f"{package.name}: has no {', '.join(sorted(lacking))}; another version is needed")
+    if missing := set(RUNTIME_FILES) - set(found):
+        raise DownloadError(
+            f"{package.name}: contains no {', '.join(sorted(missing))}; a different version is required"
+        )
     return found
 
 
 def _license_texts() -> dict[str, bytes]:
-    """The licence and the notices of ONNX Runtime, which its package for Python holds and the one for the
-    browser does not."""
+    """Return the license and notices of ONNX Runtime from its Python package.
+
+    The npm package does not contain them.
+    """
     files = importlib.metadata.files("onnxruntime") or ()
     wanted = {f"onnxruntime/{name}": name for name in ("LICENSE", "ThirdPartyNotices.txt")}
     return {wanted[str(file)]: Path(str(file.locate())).read_bytes() for file in files if str(file) in wanted}
 
 
-def _bytes_writer(data: bytes):
-    return lambda path: path.write_bytes(data)
+def _bytes_writer(data: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
 
 
 def _is_complete(folder: Path) -> bool:
@@ -106,11 +127,13 @@ def _cache_dir() -> Path:
 
 
 def bundle_runtime() -> None:
-    """Put the runtime among the package's own files, for an installation from a checkout or a wheel that is
-    built next. Without network the rest of geovision works: say so and go on."""
+    """Download the runtime into the package, for a checkout or a wheel that is built afterwards.
+
+    Without network the rest of geovision works, so a failure only prints a message.
+    """
     if _is_complete(_BUNDLED_DIR):
         return
     try:
         print(fetch_runtime(_BUNDLED_DIR))
     except GeovisionError as error:
-        print(f"geovision: pages cannot answer in the browser without this file: {error}", file=sys.stderr)
+        print(f"geovision: pages cannot predict in the browser without this file: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A folder that is the page: static files, ready for any web server."""
+"""Writing of the page as a folder of static files for any web server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,25 +24,28 @@ __all__ = ["MODES", "Mode", "validate_page_metadata", "write_model_site", "write
 
 Mode = Literal["server", "device"]
 MODES: tuple[Mode, ...] = ("server", "device")
-"""Who answers: the server that the page came from, or the browser itself."""
+"""Place of the prediction: the server of the page, or the browser."""
 
 _STATIC = Path(__file__).parent / "static"
 _DEVICE_ONLY_FILES = ("worker.js", "decode.js", "service-worker.js")
 
 
 def write_site(folder: Path, metadata: Mapping[str, Any], mode: Mode, model: Path | None = None) -> Path:
-    """Write the page into a folder, whole or not at all.
+    """Write the page into a folder; an incomplete page is never left.
 
     Args:
-        folder: Created where it is missing; files of the same names are replaced.
-        metadata: What is known of the model, `geovision.export.build_metadata`.
-        mode: With ``"device"`` the model and the browser's runtime lie beside the page, and a service worker
-            keeps all of it for later, without network.
-        model: The exported file, for ``"device"``.
+        folder: Output folder; created if missing. Files with the same names are replaced.
+        metadata: Description of the model, see `geovision.export.build_metadata`.
+        mode: ``"server"`` or ``"device"``. With ``"device"``, the folder also contains the model and the
+            browser runtime, and a service worker caches all files for use without network.
+        model: ONNX file of the model, required for ``"device"``. Default: None.
+
+    Returns:
+        `folder`.
 
     Raises:
-        DownloadError: The browser's runtime is not there and could not be fetched.
-        StorageError: It could not be written.
+        DownloadError: If the browser runtime is missing and cannot be downloaded.
+        StorageError: If the folder cannot be written.
     """
     page = dict(metadata) | {"mode": mode, "file": "model.onnx"}
     files = {path.name: path.read_bytes() for path in sorted(_STATIC.iterdir())}
@@ -57,10 +60,12 @@ def write_site(folder: Path, metadata: Mapping[str, Any], mode: Mode, model: Pat
         files["model.onnx"] = model.read_bytes()
         runtime = browser_runtime()
         _copy_runtime(runtime, folder / "ort")
-        beside = sorted(f"ort/{path.name}" for path in runtime.iterdir() if path.suffix in (".mjs", ".wasm"))
-        kept = ["./", *sorted(set(files) - {"index.html", "service-worker.js"}), *beside]
+        runtime_files = sorted(
+            f"ort/{path.name}" for path in runtime.iterdir() if path.suffix in (".mjs", ".wasm")
+        )
+        cached = ["./", *sorted(set(files) - {"index.html", "service-worker.js"}), *runtime_files]
         files["service-worker.js"] = _render_template(
-            files["service-worker.js"], VERSION=_content_version(files), FILES=json.dumps(kept)
+            files["service-worker.js"], VERSION=_content_version(files), FILES=json.dumps(cached)
         )
     write_files(folder, {name: _bytes_writer(data) for name, data in files.items()})
     return folder
@@ -69,33 +74,45 @@ def write_site(folder: Path, metadata: Mapping[str, Any], mode: Mode, model: Pat
 def write_model_site(
     model: GeoModel, folder: str | Path, *, calibration: Mapping[str, np.ndarray] | None = None
 ) -> Path:
-    """Export a model and lay the page around it that answers on the device.
+    """Export a model with a page that predicts in the browser.
 
     Args:
-        calibration: As of `geovision.export_onnx`.
+        model: Classifier of one image.
+        folder: Output folder.
+        calibration: Calibration inputs of an 8-bit graph, see `geovision.export_onnx`. Default: None,
+            float32.
+
+    Returns:
+        `folder`.
 
     Raises:
-        OptionError: A model that is not of one picture to a class.
-        DownloadError, StorageError: See `write_site`.
-        ExportError: See `geovision.export_onnx`.
+        OptionError: If the model is not a classifier of one image.
+        DownloadError: If the browser runtime is missing and cannot be downloaded.
+        StorageError: If the folder cannot be written.
+        ExportError: If the model cannot be exported, see `geovision.export_onnx`.
     """
-    from geovision.export import build_metadata, export_onnx  # needs torch, which a server does without
+    from geovision.export import build_metadata, export_onnx  # requires torch, which a server does not import
 
     validate_page_metadata(build_metadata(model))
-    with tempfile.TemporaryDirectory(prefix="geovision-web-") as beside:
-        file = export_onnx(model, Path(beside) / "model.onnx", calibration=calibration)
+    with tempfile.TemporaryDirectory(prefix="geovision-web-") as temporary:
+        file = export_onnx(model, Path(temporary) / "model.onnx", calibration=calibration)
         return write_site(Path(folder), onnx_runtime.OnnxModel(file).metadata, "device", file)
 
 
 def validate_page_metadata(metadata: Mapping[str, Any]) -> None:
-    """Raise where a page would not know what to ask or to show.
+    """Check that the page supports a model.
+
+    Args:
+        metadata: Description of the model, see `geovision.export.build_metadata`.
 
     Raises:
-        OptionError: A model that is not of one picture to a class.
+        OptionError: If the model is not a classifier of one image.
     """
-    pictures = [given["picture"] for given in metadata["inputs"]]
-    if metadata["target"]["kind"] != "class" or len(pictures) != 1 or pictures[0] is None:
-        raise OptionError(f"{metadata['model']} has no page: that is for one picture, answered by a class")
+    images = [spec["picture"] for spec in metadata["inputs"]]
+    if metadata["target"]["kind"] != "class" or len(images) != 1 or images[0] is None:
+        raise OptionError(
+            f"the page does not support {metadata['model']}; expected a model that classifies one image"
+        )
 
 
 def _render_template(template: bytes, **values: str) -> bytes:
@@ -106,7 +123,7 @@ def _render_template(template: bytes, **values: str) -> bytes:
 
 
 def _content_version(files: Mapping[str, bytes]) -> str:
-    """A name for exactly these files, so that another model or page replaces what a phone has kept."""
+    """Return a version that depends on all files, so that phones replace outdated caches."""
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
@@ -117,9 +134,15 @@ def _copy_runtime(runtime: Path, folder: Path) -> None:
     write_files(folder, {path.name: _copy_writer(path) for path in sorted(runtime.iterdir())})
 
 
-def _copy_writer(source: Path):
-    return lambda path: shutil.copyfile(source, path)
+def _copy_writer(source: Path) -> Callable[[Path], None]:
+    def copy(path: Path) -> None:
+        shutil.copyfile(source, path)
+
+    return copy
 
 
-def _bytes_writer(data: bytes):
-    return lambda path: path.write_bytes(data)
+def _bytes_writer(data: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write

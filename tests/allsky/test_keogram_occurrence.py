@@ -107,7 +107,7 @@ def test_a_magnetic_meridian_turns_towards_the_pole():
     assert bearing > 5, "the pole lies east of north of Gillam"
     assert Meridian(10, "magnetic", "right").angle(SITES["gill"], 2014) == pytest.approx(10 + bearing)
     assert Meridian(10, "magnetic", "left").angle(SITES["gill"], 2014) == pytest.approx(10 - bearing)
-    with pytest.raises(OptionError, match="needs the site"):
+    with pytest.raises(OptionError, match="requires the site"):
         Meridian(10, "magnetic").angle(None, 2014)
 
 
@@ -134,9 +134,11 @@ def test_only_the_chosen_times_are_drawn(table: Path, streams: Path):
 
 
 def test_frames_of_two_cameras_are_not_mixed(table: Path, streams: Path):
-    with pytest.raises(OptionError, match=r"frames of fsmi themis10, gill themis19; .*choose station"):
+    with pytest.raises(
+        OptionError, match=r"several cameras \(fsmi themis10, gill themis19\).* Select the station"
+    ):
         keogram(table)
-    with pytest.raises(OptionError, match="a keogram is of one camera"):
+    with pytest.raises(OptionError, match="a keogram shows one"):
         keogram(streams, frame_config=GREY)
 
 
@@ -156,15 +158,15 @@ def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
 
 
 def test_what_is_not_there_cannot_be_drawn(table: Path, streams: Path):
-    with pytest.raises(InputError, match="no such frames"):
+    with pytest.raises(InputError, match="no readable frame matches the selection"):
         keogram(table, selection=FrameSelection("kiruna"))
-    with pytest.raises(InputError, match="nothing to draw: no frame of this camera and time"):
+    with pytest.raises(InputError, match="nothing to draw: no frame with a time matches the selection"):
         keogram(streams, selection=FrameSelection("kiruna"), frame_config=GREY)
 
 
 def test_a_night_that_is_too_long_is_refused(streams: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("geovision.allsky._keogram.MAX_FRAMES", 12)
-    with pytest.raises(OptionError, match="13 frames or more; a keogram has at most 12: choose a date"):
+    with pytest.raises(OptionError, match=r"at least 13 frames; a keogram has at most 12\. Select a date"):
         keogram(streams / "gill", frame_config=GREY)
 
 
@@ -357,16 +359,16 @@ def test_what_does_not_count_is_told(tmp_path: Path):
 
 def test_an_occurrence_of_nothing_says_why(tmp_path: Path):
     row = {"time": datetime.datetime(2014, 1, 5), "station": "gill", "label": None, "unreadable": True}
-    with pytest.raises(InputError, match=r"no frame that counts \(2 unreadable\)"):
+    with pytest.raises(InputError, match=r"no frame is left to count \(excluded: 2 unreadable\)"):
         occurrence(written(tmp_path / "a", [row, row]))
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"group_by": "moon"}, "group_by 'moon' is not known; choose hour, mlt, month, station"),
-        ({"exclude": ["cloudy"]}, "no flag 'cloudy'; known: unreadable"),
-        ({"group_by": "mlt"}, "needs the sites of the stations"),
+        ({"group_by": "moon"}, "unknown group_by 'moon'; choose one of hour, mlt, month, station"),
+        ({"exclude": ["cloudy"]}, "unknown flag 'cloudy'; choose from unreadable"),
+        ({"group_by": "mlt"}, "requires the site of each station"),
         ({"confidence_level": 95}, "between 0 and 1"),
     ],
 )
@@ -397,7 +399,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     (folder / "kiruna_20140310_999999.jpg").write_bytes(b"no picture")
     archive = ["archive", model, folder, "--out", out, "--pattern", PICTURES.pattern, "--workers", "0"]
     code, summary, messages = ran(capsys, *archive, "--site", "67.84,20.41", "--format", "csv")
-    assert code == 1, "for the file whose name is no time"
+    assert code == 1, "for the file whose name is not a time"
     assert "kiruna_20140310_999999.jpg" in messages
     header, row = csv.reader(summary.splitlines())
     assert dict(zip(header, row, strict=True)).items() >= {"frames": "21", "bad_files": "1"}.items()
@@ -422,7 +424,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     )
     assert code == 0
     assert (tmp_path / "mlt.png").exists()
-    assert "1 frames left out: unreadable" in messages
+    assert "1 frames excluded: unreadable" in messages
     stated = {row["mlt"] for row in csv.DictReader((tmp_path / "mlt.csv").read_text().splitlines())}
     assert {row["mlt"] for row in csv.DictReader(rows.splitlines())} == stated
 
@@ -444,7 +446,7 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
     ]
     code, _, messages = ran(capsys, *archive)
     assert code == 0
-    assert "surveyed 20 frames of gill/themis19" in messages
+    assert "calibrated gill/themis19 from 20 frames" in messages
     told = next(line for line in messages.splitlines() if "--stretch gill/themis19=" in line)
     minutes(tmp_path / "in", 8)
     code, summary, messages = ran(capsys, *archive, "--format", "csv")
@@ -464,26 +466,30 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--stretch", "gill=5"],
             2,
-            "give LOW:HIGH or NAME=LOW:HIGH",
+            "expected LOW:HIGH or NAME=LOW:HIGH",
         ),
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--circle", "1,2"],
             2,
-            "--circle '1,2' is not understood",
+            "--circle '1,2' is invalid",
         ),
-        (["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"], 2, "latitudes are -90 to 90"),
+        (
+            ["archive", "aurora-tiny", "x", "--out", "o", "--site", "100,0"],
+            2,
+            "expected a latitude of -90 to 90",
+        ),
         (["archive", "aurora-tiny", "x", "--out", "o", "--pattern", "a.jpg"], 2, "has no complete time"),
         (
             ["archive", "aurora-tiny", "x", "--out", "o", "--scheduler", "tcp://a", "--workers", "2"],
             2,
-            "of its own",
+            "uses its own workers",
         ),
         (["archive", "aurora-tinny", "x", "--out", "o"], 2, "Did you mean 'aurora-tiny'"),
-        (["keogram", "x", "--out", "o", "--date", "yesterday"], 2, "--date 'yesterday' is no time"),
+        (["keogram", "x", "--out", "o", "--date", "yesterday"], 2, "--date 'yesterday' is not a time"),
         (["keogram", "x", "--out", "o", "--from", "2014-03-02", "--to", "2014-03-01"], 2, "is not before"),
         (["keogram", "x", "--out", "o", "--date", "2014-03-02", "--to", "2014-03-01"], 2, "a whole day"),
         (["keogram", "nowhere", "--out", "o"], 1, "nowhere: no such file or folder"),
-        (["occurrence", "nowhere"], 1, "not a folder that `geovision archive` wrote"),
+        (["occurrence", "nowhere"], 1, "expected a folder written by `geovision archive`"),
     ],
 )
 def test_slips_on_the_command_line_are_told_in_one_line(
@@ -505,7 +511,7 @@ def test_slips_on_the_command_line_are_told_in_one_line(
 def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest.CaptureFixture[str]):
     code, _, messages = ran(capsys, "keogram", table, "--out", "x", "--stretch", "1:2")
     assert code == 2
-    assert "says how its frames are read" in messages
+    assert "is a table with stored frame options" in messages
 
 
 # --- real frames --------------------------------------------------------------------------------

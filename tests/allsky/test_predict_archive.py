@@ -247,7 +247,7 @@ def test_grey_frames_that_are_not_declared_are_refused_before_anything_is_writte
 
 def test_an_archive_of_which_nothing_can_be_read_is_refused(model: GeoModel, tmp_path: Path):
     folder = pictures(tmp_path / "in", 3)
-    with pytest.raises(InputError, match=r"none of 3 files.*the first: .*does not match the pattern"):
+    with pytest.raises(InputError, match=r"none of 3 sample files.*the first: .*does not match the pattern"):
         run(model, folder, tmp_path / "out", FrameConfig(pattern="other_%Y%m%d_%H.jpg"))
 
 
@@ -255,10 +255,10 @@ def test_an_archive_of_which_nothing_can_be_read_is_refused(model: GeoModel, tmp
     ("source", "reason"),
     [
         ("nowhere", "no such file or folder"),
-        ("empty", "holds no file"),
+        ("empty", "contains no file"),
         ("empty/*.pgm", "no file matches"),
-        ("nothing.txt", "lists no file"),
-        ("nonsense://x/y", "not an address that can be read here"),
+        ("nothing.txt", "contains no path"),
+        ("nonsense://x/y", "not a supported address"),
     ],
 )
 def test_a_source_without_files_is_told(model: GeoModel, tmp_path: Path, source: str, reason: str):
@@ -373,9 +373,11 @@ def test_another_model_or_reading_is_refused_by_name(model: GeoModel, streams: P
     expected = run(model, streams, tmp_path / "out")
     other = small_model()
     other.head.linear.bias.data += 1
-    with pytest.raises(OptionError, match=r"was begun with weights \w+… .* and not \w+.*another folder"):
+    with pytest.raises(OptionError, match=r"was started with weights \w+… .* instead of \w+.*another folder"):
         run(other, streams, tmp_path / "out")
-    with pytest.raises(OptionError, match=r'begun with stretches .*"high": 12000.* and not .*"high": 9000'):
+    with pytest.raises(
+        OptionError, match=r'started with stretches .*"high": 12000.* instead of .*"high": 9000'
+    ):
         run(model, streams, tmp_path / "out", replace(GREY, stretches={"": Stretch(2000, 9000)}))
     assert geovision.read_table(tmp_path / "out").equals(expected)
 
@@ -394,7 +396,7 @@ def test_a_model_that_was_there_before_is_not_taken_for_this_one(
 
 
 def test_a_table_at_an_address_is_refused(model: GeoModel, streams: Path):
-    with pytest.raises(OptionError, match="s3://bucket/table: a table is written to a folder"):
+    with pytest.raises(OptionError, match="s3://bucket/table: is a remote address; expected a folder"):
         run(model, streams, "s3://bucket/table")
 
 
@@ -404,21 +406,21 @@ def test_shards_of_another_table_are_refused(model: GeoModel, streams: Path, tmp
     shutil.copytree(
         tmp_path / "two", tmp_path / "one", dirs_exist_ok=True, ignore=lambda *_: ["archive.json", "model"]
     )
-    with pytest.raises(OptionError, match="made with another model or reading"):
+    with pytest.raises(OptionError, match="the model or preprocessing of this shard differs"):
         run(model, streams, tmp_path / "one")
 
 
 def test_parts_without_their_manifest_are_refused(model: GeoModel, streams: Path, tmp_path: Path):
     run(model, streams, tmp_path / "out")
     (tmp_path / "out" / "archive.json").unlink()
-    with pytest.raises(OptionError, match=r"holds parts but no archive\.json"):
+    with pytest.raises(OptionError, match=r"contains parts but no archive\.json"):
         run(model, streams, tmp_path / "out")
 
 
 def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: Path, tmp_path: Path):
     with (
         file_lock(tmp_path / "out" / "_lock"),
-        pytest.raises(StorageError, match="another `geovision archive` writes here"),
+        pytest.raises(StorageError, match="another `geovision archive` writes to this folder"),
     ):
         run(model, streams, tmp_path / "out")
 
@@ -445,7 +447,7 @@ def test_a_part_of_the_table_is_read(model: GeoModel, streams: Path, tmp_path: P
     )
     assert chosen.column_names == ["label", "station"]
     assert set(chosen["station"].to_pylist()) == {"fsmi"}
-    with pytest.raises(InputError, match="no column 'lable'; it has time, device"):
+    with pytest.raises(InputError, match="no column 'lable'; the columns are time, device"):
         geovision.read_table(tmp_path / "out", columns=["lable"])
-    with pytest.raises(InputError, match=r"no archive\.json; not a folder that"):
+    with pytest.raises(InputError, match=r"no archive\.json; expected a folder"):
         geovision.read_table(streams)

@@ -657,7 +657,7 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
     )
     assert code == 1
     assert "torn.png: damaged" in said
-    assert said.endswith("geovision: 1 could not be read\n")
+    assert said.endswith("geovision: unreadable files: 1\n")
     first, second = csv.DictReader(text.splitlines())
     assert (first["class"], second["class"]) == ("Cu", "Cu")
     assert float(first["completeness_error"]) < 1

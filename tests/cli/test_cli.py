@@ -107,7 +107,7 @@ def test_info_says_what_a_model_takes_and_answers(run, name: str):
     if document["fit"] == "gradient":
         recipes = task.available_recipes(registry.find_model(name)).values()
         assert all(
-            f"rate {stage.lr:g}" in page and f"batches of {stage.batch_size}" in page
+            f"rate {stage.lr:g}" in page and f"batch size {stage.batch_size}" in page
             for recipe in recipes
             for stage in recipe.stages
         )
@@ -335,7 +335,7 @@ def test_predict_goes_on_after_a_bad_file_and_names_it(run, photos: Path, traine
     assert [str(bad) in named[0], "none-*.png" in named[1], named[2]] == [
         True,
         True,
-        "geovision: 2 could not be read",
+        "geovision: unreadable files: 2",
     ]
 
 
@@ -357,7 +357,9 @@ def test_predict_and_evaluate_want_weights(run, photos: Path, tmp_path: Path):
         run("predict", "cloud-resnet18", photos), 1, f"no trained weights of cloud-resnet18 exist.*{train}"
     )
     assert_one_line(
-        run("predict", tmp_path / "nowhere", photos), 1, "no such folder; it is to hold a trained model"
+        run("predict", tmp_path / "nowhere", photos),
+        1,
+        "no such folder; expected a folder with a trained model",
     )
     assert_one_line(run("predict", tmp_path, photos), 1, "not a saved model")
     assert_one_line(run("evaluate", "cloud-resnet18", "--data", photos), 1, "no trained weights")
@@ -380,14 +382,12 @@ def test_audit_writes_what_it_found(run, photos: Path, tmp_path: Path):
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["photos"] == 55
     assert {"audit.txt", "groups.csv"} <= {path.name for path in (tmp_path / "audit").iterdir()}
-    assert_one_line(
-        run("audit", "ccns", photos), 2, "'ccns' is not a geovision data set. Did you mean 'ccsn'"
-    )
+    assert_one_line(run("audit", "ccns", photos), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'")
 
 
 def test_download_of_an_unknown_data_set(run, tmp_path: Path):
     assert_one_line(
-        run("download", "ccns", tmp_path), 2, "'ccns' is not a geovision data set. Did you mean 'ccsn'"
+        run("download", "ccns", tmp_path), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'"
     )
 
 

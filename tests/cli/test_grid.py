@@ -144,12 +144,12 @@ def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseR
     model = geovision.load(saved)
     with pytest.raises(InputError, match=r"south\.nc: grids do not overlap: one has latitudes -43\.5 to"):
         predict_grid(model, {"pr": tmp_path / "south.nc"}, tmp_path / "out.nc")
-    with pytest.raises(InputError, match="takes no 'psl'; it takes precipitation"):
+    with pytest.raises(InputError, match="has no channel 'psl'; its channels are precipitation"):
         predict_grid(model, {"psl": tmp_path / "south.nc"}, tmp_path / "out.nc")
     both = geovision.create("downscale-tiny", predictors=["specific_humidity_850"], grids=coarse.grids)
     with pytest.raises(InputError, match="needs specific_humidity_850; give each as NAME=FILE"):
         predict_grid(both, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
-    with pytest.raises(OptionError, match="answers with a class, not with a field"):
+    with pytest.raises(OptionError, match="predicts a class, not a field"):
         predict_grid(geovision.create("cloud-tiny"), {}, tmp_path / "out.nc")
 
 
@@ -161,7 +161,7 @@ def test_what_is_read_is_not_written_over(
     rain.write_bytes((coarse.root / "rain_coarse.nc").read_bytes())
     for given in (rain, tmp_path / "r*.nc"):
         assert run("grid", saved, given, "--out", tmp_path / "sub" / ".." / "rain.nc") != 0
-        assert "rain.nc: this file is read, and would be lost" in capsys.readouterr().err
+        assert "rain.nc: is an input file and would be overwritten" in capsys.readouterr().err
     assert rain.read_bytes() == (coarse.root / "rain_coarse.nc").read_bytes()
 
 
@@ -219,7 +219,7 @@ def test_what_runs_freely_is_corrected_by_the_command(
     (tmp_path / "grids.toml").write_text(table + "synchronous = false\n")
     assert run("train", "downscale-tiny", "--data", tmp_path, "--out", tmp_path / "net") != 0
     told = capsys.readouterr().err
-    assert "its inputs run freely" in told
+    assert "are not paired with its targets" in told
     assert "downscale-quantile-mapping" in told
     assert run("train", "downscale-quantile-delta", "--data", tmp_path, "--out", tmp_path / "qdm") == 0
     assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--n-bootstrap", 0) == 0
@@ -257,8 +257,8 @@ def test_options_of_the_command(
 ) -> None:
     rain = coarse.root / "rain_coarse.nc"
     for options, message in (
-        (("--unit", "pr"), "--unit 'pr' is not understood; give NAME=UNIT"),
-        (("--select", "pr=plev"), "--select 'pr=plev' is not understood; give NAME=AXIS:NUMBER"),
+        (("--unit", "pr"), "--unit 'pr' is invalid; expected NAME=UNIT"),
+        (("--select", "pr=plev"), "--select 'pr=plev' is invalid; expected NAME=AXIS:VALUE"),
         (("--out-units", "K"), "cannot be converted"),
     ):
         assert run("grid", saved, rain, "--out", tmp_path / "out.nc", *options) != 0

@@ -57,10 +57,10 @@ def test_the_text_says_it_in_words(mixed: Path):
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "photos 6" in lines
     assert "files that cannot be read 2" in lines
-    assert "groups, near-duplicates together 4" in lines
+    assert "near-duplicate groups 4" in lines
     assert "groups of two or more 2 4 photos" in lines
-    assert "the same pixels exactly 1 2 photos" in lines
-    assert "groups whose labels disagree 1 2 photos" in lines
+    assert "groups with the same pixels 1 2 photos" in lines
+    assert "groups with different labels 1 2 photos" in lines
     assert "a 3 3 1" in lines
     assert "a b: a/1.png b/1.jpg" in lines
     assert any("bad.jpg: not an image" in line for line in lines)
@@ -101,7 +101,7 @@ def test_clean_photos_are_called_clean(tmp_path: Path):
     assert not report.groups
     assert not report.exact_duplicates
     assert not (tmp_path / "out" / "label_conflicts.png").exists()
-    assert "Groups whose labels disagree" not in report.to_text()
+    assert "Groups with different labels" not in report.to_text()
 
 
 def test_a_set_of_nothing_but_bad_files_is_still_reported(tmp_path: Path):

@@ -57,7 +57,7 @@ def test_the_number_at_the_end_of_a_name_is_the_class(tmp_path: Path, test_folde
 def test_one_folder_is_enough_but_the_other_split_is_missed(tmp_path: Path):
     frame(tmp_path / "TestImages" / "a_class_0.png")
     assert len(KvammenAurora(tmp_path)) == 1
-    with pytest.raises(DatasetError, match="the train split is not here; expected TrainingImages and"):
+    with pytest.raises(DatasetError, match="the train split is missing; expected TrainingImages and"):
         KvammenAurora(tmp_path, split="train")
 
 
@@ -69,7 +69,7 @@ def test_another_order_of_the_classes_changes_the_labels_not_the_classes(tmp_pat
     assert data.target == TARGET
     assert data.labels.tolist() == [6, 5, 4, 3, 2, 1, 0]
     for wrong in (CLASS_ORDER[:6], (*CLASS_ORDER[:6], "corona"), (*CLASS_ORDER, "breakup")):
-        with pytest.raises(OptionError, match=r"it must name each of arcs-bands, .* once"):
+        with pytest.raises(OptionError, match=r"it must contain each of arcs-bands, .* once"):
             KvammenAurora(tmp_path, class_order=wrong)
 
 
@@ -202,13 +202,13 @@ def _beyond(root: Path) -> None:
     [
         (lambda root: None, "no such folder; kvammen expects TrainingImages and"),
         (lambda root: root.mkdir(), "the folder is empty; expected TrainingImages"),
-        (_deeper, r"the folders are one further down, give .*/data; expected"),
-        (_loose, "frames without a folder"),
+        (_deeper, r"the folders are in .*/data, pass that folder; expected"),
+        (_loose, "frames without a split folder"),
         (_strange, "no TrainingImages or TestImages among cats"),
         (_both, "TestImages and TestingImages could both be the test split"),
-        (_hollow, "holds no image"),
+        (_hollow, "contains no image"),
         (_unnamed, r"20190113_2\.png: the name does not end in class_0 to class_6"),
-        (_beyond, r"a_class_7\.png: there is no class 7; the names end in class_0 to class_6"),
+        (_beyond, r"a_class_7\.png: there is no class 7; expected names that end in class_0 to class_6"),
     ],
     ids=["missing", "empty", "deeper", "loose", "strange", "both", "hollow", "unnamed", "beyond"],
 )
@@ -297,17 +297,17 @@ def test_the_published_split_counts_rows_from_0(tmp_path: Path):
     assert [name[-9:] for name in OATH(root, split="train").names] == ["00001.png", "00002.png", "00004.png"]
     assert [name[-9:] for name in OATH(root, split="test").names] == ["00003.png"]
     assert [name[-9:] for name in OATH(root, split="test", repetition=4).names] == ["00004.png"]
-    with pytest.raises(OptionError, match="splits 0 to 4, no repetition 5"):
+    with pytest.raises(OptionError, match="oath has no repetition 5; choose 0 to 4"):
         OATH(root, repetition=5)
 
 
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (None, r"no frame of the train split; .*train_test_split\.csv is not there"),
-        ("0,1,2\n" * 5, "line 1 is not an order of the 4 rows"),
-        ("4,1,2,3\n" * 5, "line 1 is not an order of the 4 rows"),
-        ("a,b\n", "not the five lines of numbers"),
+        (None, r"no frame of the train split; .*train_test_split\.csv is missing"),
+        ("0,1,2\n" * 5, "line 1 is not a permutation of the 4 rows"),
+        ("4,1,2,3\n" * 5, "line 1 is not a permutation of the 4 rows"),
+        ("a,b\n", "expected five lines of numbers"),
     ],
     ids=["missing", "short", "from one", "words"],
 )
@@ -320,9 +320,9 @@ def test_a_split_file_that_does_not_fit(tmp_path: Path, split: str | None, messa
     ("header", "rows", "message"),
     [
         ("a,b,c", ROWS, "no line with the columns picNum, class2, class6"),
-        (HEADER, ["0,two,00001,discrete,334"], "line 2: class6 is 'two', no number"),
-        (HEADER, [*ROWS, "0,2"], "line 6: picNum is '', no number"),
-        (HEADER, ["0,6,00001,aurora,334"], "label 6; the labels are 0 to 5"),
+        (HEADER, ["0,two,00001,discrete,334"], "line 2: class6 is 'two', expected a number"),
+        (HEADER, [*ROWS, "0,2"], "line 6: picNum is '', expected a number"),
+        (HEADER, ["0,6,00001,aurora,334"], "label 6; expected 0 to 5"),
     ],
     ids=["header", "word", "short", "beyond"],
 )
@@ -335,7 +335,7 @@ def test_a_folder_that_is_not_oath(tmp_path: Path):
     with pytest.raises(DatasetError, match=r"no classifications/classifications\.csv; expected"):
         OATH(tmp_path)
     oath(tmp_path / "oath")
-    with pytest.raises(DatasetError, match=r"one folder further down, give .*/oath"):
+    with pytest.raises(DatasetError, match=r"the files are in .*/oath, pass that folder"):
         OATH(tmp_path)
 
 
@@ -344,7 +344,7 @@ def test_a_part_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCapture
     (root / "images/cropped_scaled/00002.png").unlink()
     with caplog.at_level(logging.WARNING, "geovision"):
         assert OATH(root).labels.tolist() == [2, 5, 4]
-    assert "a part of OATH: 3 of 5824 frames are here" in caplog.text
+    assert "contains only a part of OATH: 3 of 5824 frames" in caplog.text
 
 
 @pytest.mark.real_data

@@ -62,13 +62,13 @@ def _hollow(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: None, "no such folder; ccsn expects a folder a genus, Ac As"),
+        (lambda root: None, "no such folder; ccsn expects one folder for each genus, Ac As"),
         (_a_file, "no such folder"),
-        (lambda root: root.mkdir(), "the folder is empty; expected a folder a genus"),
-        (_deeper, r"one folder further down, give .*CCSN_v2"),
+        (lambda root: root.mkdir(), "the folder is empty; expected one folder for each genus"),
+        (_deeper, r"the class folders are in .*CCSN_v2, pass that folder"),
         (_loose, "photos without class folders"),
         (_strange, "no class folder among cats"),
-        (_hollow, "holds no image"),
+        (_hollow, "contains no image"),
     ],
     ids=["missing", "file", "empty", "deeper", "loose", "strange", "hollow"],
 )

@@ -86,11 +86,11 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
         f"{tmp_path / 'timeless.nc'}: no coordinate 'time'",
         f"{tmp_path / 'broken.nc'}: not readable as a radar grid",
         f"{tmp_path / 'scan.HDF'}: not named like FY4B",
-        "2023-06-17T18:00:00: nothing of radar, satellite and reanalysis in any of 3 windows",
+        "2023-06-17T18:00:00: no value of radar, satellite or reanalysis in any of 3 windows",
     ):
         assert message in told
     np.testing.assert_array_equal(read_sample(made[1]).sources["radar"].age, [np.nan, 0, 0])
-    with pytest.raises(InputError, match="none of its 1 times gave a sample; nothing was written"):
+    with pytest.raises(InputError, match="no sample at any of its 1 times; nothing was written"):
         _made(tmp_path, _labels(tmp_path, 600), *radar)
 
 

@@ -54,13 +54,13 @@ def test_a_class_may_be_called_test(tmp_path: Path):
 def test_without_splits_everything_is_for_training(tmp_path: Path):
     _photos(tmp_path, "a/1.png", "b/2.png")
     assert len(ImageFolderDataset(tmp_path, split="train")) == 2
-    with pytest.raises(DatasetError, match="no 'test' split; there is none"):
+    with pytest.raises(DatasetError, match="no 'test' split; available splits: none"):
         ImageFolderDataset(tmp_path, split="test")
 
 
 def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path):
     _photos(tmp_path, "train/a/1.png", "test/a/2.png")
-    with pytest.raises(DatasetError, match="no 'val' split; there is test, train"):
+    with pytest.raises(DatasetError, match="no 'val' split; available splits: test, train"):
         ImageFolderDataset(tmp_path, split="val")
 
 
@@ -112,9 +112,9 @@ def test_without_a_unit_near_duplicates_stay_together(skies: Path):
         (["path,label", "1.png,a", ",a"], r"labels\.csv, line 3: no path"),
         (["path,label"], r"no line below the header"),
         ([], r"no column 'path' and 'label'"),
-        (["path,label", "1.png,a", "7.png,a", "8.png,b"], r"2 of 3 files are not there: .*7\.png.*8\.png"),
-        (["path,label,split", "1.png,a,trial"], r"line 2: split 'trial'; known: train, val, test"),
-        (["path,label,air_temperature", "1.png,a,warm"], r"line 2, air_temperature: 'warm' is no number"),
+        (["path,label", "1.png,a", "7.png,a", "8.png,b"], r"2 of 3 files are missing: .*7\.png.*8\.png"),
+        (["path,label,split", "1.png,a,trial"], r"line 2: split 'trial'; expected train, val or test"),
+        (["path,label,air_temperature", "1.png,a,warm"], r"line 2, air_temperature: 'warm' is not a number"),
         (["path,label,air_temperature", "1.png,a,281"], r"281, expected -90 to 60 degC \(looks like kelvin"),
         (["path,label,cloud_base_height", "1.png,a,nan"], r"nan, expected 0 to 25 km"),
     ],
@@ -129,18 +129,18 @@ def test_a_table_that_is_not_right_is_one_clear_line(tmp_path: Path, lines: Sequ
 
 def test_a_table_that_is_no_text_is_refused(tmp_path: Path):
     (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(DatasetError, match=r"labels\.csv: not a CSV in UTF-8"):
+    with pytest.raises(DatasetError, match=r"labels\.csv is not a CSV file in UTF-8"):
         ImageFolderDataset(tmp_path)
 
 
 def test_folders_that_are_not_right_are_one_clear_line(tmp_path: Path):
-    with pytest.raises(DatasetError, match="no such folder; folder expects a folder a class"):
+    with pytest.raises(DatasetError, match="no such folder; folder expects one folder for each class"):
         ImageFolderDataset(tmp_path / "missing")
-    with pytest.raises(DatasetError, match="holds no folder; expected a folder a class"):
+    with pytest.raises(DatasetError, match="contains no folder; expected one folder for each class"):
         ImageFolderDataset(tmp_path)
     _photos(tmp_path, "a/1.png")
     (tmp_path / "b").mkdir()
-    with pytest.raises(DatasetError, match="b: a class without a picture"):
+    with pytest.raises(DatasetError, match="b: a class folder without images"):
         ImageFolderDataset(tmp_path)
 
 

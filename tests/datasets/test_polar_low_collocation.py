@@ -147,8 +147,8 @@ def test_the_record_of_an_earlier_run_stays(tmp_path: Path):
     [
         ("yesterday,70,10,,", r"line 2: Invalid isoformat string: 'yesterday'"),
         ("2019-10-12T08:00,north,10,,", r"line 2: could not convert string to float: 'north'"),
-        ("2019-10-12T08:00,150,70,,", r"line 2: 150.0 N, 70.0 E is no place; .* changed places"),
-        ("2019-10-12T08:00,70,10,,maybe", r"line 2: label 'maybe'; expected neg or pos, or none"),
+        ("2019-10-12T08:00,150,70,,", r"line 2: 150.0 N, 70.0 E is not a valid position; .* swapped"),
+        ("2019-10-12T08:00,70,10,,maybe", r"line 2: label 'maybe'; expected neg or pos, or an empty cell"),
     ],
 )
 def test_a_bad_line_of_a_track_is_named(tmp_path: Path, line: str, said: str):
@@ -170,7 +170,7 @@ def test_times_are_brought_to_utc(tmp_path: Path):
 
 
 def test_a_scene_without_a_time_is_refused(tmp_path: Path):
-    with pytest.raises(InputError, match=r"pass\.tif: does not say when it was taken; .* tag DATETIME"):
+    with pytest.raises(InputError, match=r"pass\.tif has no time; .* tag DATETIME"):
         met(radar(tmp_path, "pass.tif"), middle_of_the_block())
 
 
@@ -217,4 +217,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
     (line,) = csv.DictReader(printed.out.splitlines())
     counts = read_counts(tmp_path / "mine" / line["folder"] / line["picture"], SAR.with_pixel_size(PIXEL))
     assert counts.shape == (2, 150, 150), "300 km"
-    assert "1 meetings within 90 minutes" in printed.err
+    assert "1 matches within 90 minutes" in printed.err

@@ -71,7 +71,7 @@ def test_a_name_tells_begin_and_end() -> None:
 @pytest.mark.parametrize("name", ["low.png", NAME.replace("20191012", "20191312"), NAME.replace("_mos", "")])
 def test_a_name_without_a_time_is_one_clear_line(tmp_path: Path, name: str) -> None:
     save(tmp_path / "train" / "pos" / name, picture())
-    with pytest.raises(DatasetError, match=r"does not tell when it was taken.*expected train and test"):
+    with pytest.raises(DatasetError, match=r"the name contains no times; expected train and test"):
         PolarLows(tmp_path)
 
 
@@ -97,9 +97,9 @@ def test_a_split_keeps_passes_or_whole_days_together(root: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "given", "said"),
     [
-        ("data/train/pos", ".", "one further down, give .*data"),
-        ("data/train/pos", "data/train", "one folder up, give .*data"),
-        ("data/other", "data", "no pictures in train or test among other"),
+        ("data/train/pos", ".", "the splits are in .*data, pass that folder"),
+        ("data/train/pos", "data/train", "the splits are in .*data, pass that folder"),
+        ("data/other", "data", "no images in train or test among other"),
         ("data", "data", "the folder is empty"),
     ],
 )
@@ -115,7 +115,7 @@ def test_another_layout_says_what_is_there(tmp_path: Path, made: str, given: str
 def test_a_split_that_is_not_there_says_so(tmp_path: Path) -> None:
     save(tmp_path / "train" / "pos" / NAME, picture())
     assert len(PolarLows(tmp_path)) == 1
-    with pytest.raises(DatasetError, match="the test split is not here"):
+    with pytest.raises(DatasetError, match="the test split is missing"):
         PolarLows(tmp_path, split="test")
 
 
@@ -205,7 +205,7 @@ def test_pixel_size_is_one_option_of_data_and_model(tmp_path: Path) -> None:
     assert torch.equal(taken[0]["inputs"]["image"], data[0]["inputs"]["image"])
     with pytest.raises(OptionError, match="no pixel sizes"):
         geovision.load_dataset("ccsn", tmp_path, pixel_size=1000.0)
-    with pytest.raises(OptionError, match="expected metres"):
+    with pytest.raises(OptionError, match="expected meters"):
         PolarLows(tmp_path, pixel_size=-5.0)
 
 

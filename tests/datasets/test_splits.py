@@ -68,7 +68,7 @@ def test_splits_cover_every_sample_once():
 def test_too_few_for_the_folds_is_said():
     with pytest.raises(DatasetError, match="2 groups are too few for 5 folds"):
         grouped_folds(np.array([0, 1, 0]), ["a", "b", "a"], k=5)
-    with pytest.raises(DatasetError, match=r"1 classes of at most 9 photos cannot be spread over 3 folds"):
+    with pytest.raises(DatasetError, match=r"1 classes with at most 9 photos cannot be split into 3 folds"):
         random_folds(np.zeros(9, dtype=int), k=3)
 
 
@@ -95,10 +95,13 @@ def test_a_fold_file_reads_back_as_written(file: FoldFile, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("version=1", "version=9"), "of version 9; this geovision reads 1"),
-        (lambda text: text.replace("dataset=ccsn", ""), "not a geovision fold file"),
-        (lambda text: text[:-30], "not a geovision fold file"),
-        (lambda text: "", "not a geovision fold file"),
+        (
+            lambda text: text.replace("version=1", "version=9"),
+            "of version 9; this version of geovision reads version 1",
+        ),
+        (lambda text: text.replace("dataset=ccsn", ""), "is not a geovision fold file"),
+        (lambda text: text[:-30], "is not a geovision fold file"),
+        (lambda text: "", "is not a geovision fold file"),
     ],
     ids=["version", "no name", "cut short", "empty"],
 )
@@ -183,5 +186,5 @@ def test_a_newcomer_that_cannot_be_read_is_named(file: FoldFile, data: CCSN, tmp
     (tmp_path / "bad.jpg").write_text("no picture")
     with pytest.raises(DatasetError, match=r"1 of 1 files cannot be read: .*bad\.jpg"):
         file.assign([tmp_path / "bad.jpg"], ["bad.jpg"], data.input_spec)
-    with pytest.raises(DatasetError, match=r"gone\.jpg: cannot be read"):
+    with pytest.raises(DatasetError, match=r"gone\.jpg cannot be read"):
         file.assign([tmp_path / "gone.jpg"], ["gone.jpg"], data.input_spec)

@@ -119,7 +119,7 @@ def test_the_table_holds_what_was_measured(written: Path) -> None:
             assert f'<td class="number">{shown}</td>' in row
             if figure["low"] is not None:
                 assert f"{figure['low']:.3f} to {figure['high']:.3f}" in row
-        assert f"<b>{measured['samples']}</b><span>held back and scored" in section
+        assert f"<b>{measured['samples']}</b><span>validation samples" in section
 
 
 def test_the_page_says_what_is_generated(written: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_task_that_fails_is_named_and_the_page_is_written(
     _registered(monkeypatch, {"cloud": alone})
     with pytest.raises(GeovisionError, match=r"cloud \(ccsn: 1 group.*index\.html"):
         demo.run_demo(tmp_path, progress=False)
-    assert "This part failed: ccsn: 1 group" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "This task failed: ccsn: 1 group" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: P
 
 def test_a_page_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StorageError, match=r"file: no folder can be made there \(File exists\); choose"):
+    with pytest.raises(StorageError, match=r"file: cannot create a folder \(File exists\); choose"):
         demo.run_demo(tmp_path / "file", progress=False)
 
 

@@ -87,7 +87,7 @@ def test_onnx_runtime_answers_as_torch(spec: ModelSpec, count: int):
     inputs = inputs_of(model, count, seed=3)
     with torch.no_grad():
         values = model(inputs).values
-        expected = model.head.answers(values, model.features(inputs))
+        expected = model.head.export_outputs(values, model.features(inputs))
     found = run_onnx(written, feed(model, inputs))
     (first, *_) = expected
     np.testing.assert_allclose(found[first], values.numpy(), atol=1e-4, rtol=0)
@@ -186,7 +186,7 @@ def test_maps_and_sequences_say_where_they_mean_something(kind: str):
     valid = {name: torch.rand(values.shape) < 0.6 for name, values in inputs.items()}
     with torch.no_grad():
         output = model(inputs, valid=valid)
-        expected = model.head.answers(output.values, output.values)
+        expected = model.head.export_outputs(output.values, output.values)
     found = run_onnx(
         written, {n: v.numpy() for n, v in (inputs | {f"{n}_valid": v for n, v in valid.items()}).items()}
     )
@@ -358,15 +358,15 @@ def test_axes_that_nobody_knows_are_asked_for():
         spec, registry.find_task("cloud"), ModelConfig(model_args=spec.tiny_args, size=SIZE)
     ).eval()
     model.inputs = tuple(given.with_size(None) for given in model.inputs)
-    with pytest.raises(OptionError, match=r"not all are known of image \(channel y x\); give their lengths"):
+    with pytest.raises(OptionError, match=r"some lengths are unknown in image \(channel y x\); pass them"):
         build_onnx(model)
 
 
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"y": 999}, "cloud-tiny: y=999, but y of image is 32; leave it out"),
-        ({"time": 3}, "cloud-tiny: no input has an axis 'time'; those that are open are none"),
+        ({"y": 999}, "cloud-tiny: y=999, but y of image is 32; omit it"),
+        ({"time": 3}, "cloud-tiny: no input has an axis 'time'; axes of variable length: none"),
     ],
 )
 def test_axes_that_are_others_are_refused(axes: dict[str, int], message: str):
@@ -386,8 +386,8 @@ def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: 
     ("options", "message"),
     [
         (["--calibration", "photos"], "--calibration has no effect with --precision float32"),
-        (["--axis", "time"], "--axis 'time' is not understood; give NAME=LENGTH"),
-        (["--format", "web", "--with-runtime"], "--axis and --with-runtime are for --format onnx"),
+        (["--axis", "time"], "--axis 'time' is invalid; expected NAME=LENGTH"),
+        (["--format", "web", "--with-runtime"], "--axis and --with-runtime require --format onnx"),
     ],
 )
 def test_options_that_make_no_sense_are_told(options: list[str], message: str, capsys, tmp_path: Path):

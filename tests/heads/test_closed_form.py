@@ -84,7 +84,7 @@ def test_what_is_not_fitted_says_so(kind):
 
 
 def test_too_little_to_fit_is_refused():
-    with pytest.raises(InputError, match="5 neighbours among 2 samples"):
+    with pytest.raises(InputError, match="2 samples are too few for 5 neighbors"):
         NearestNeighbours(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([0, 1]))
     with pytest.raises(InputError, match="two classes or more"):
         SupportVectors(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([1, 1]))

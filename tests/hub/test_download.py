@@ -282,7 +282,9 @@ def test_a_wrong_seam_is_found_by_the_checksum_and_fetched_again(server, tmp_pat
 def test_a_wrong_checksum_is_an_error_and_the_file_kept_aside(server, pictures, tmp_path):
     body = zipped(pictures)
     serve_record(server, body, checksum={"type": "MD5", "value": "0" * 32})
-    with pytest.raises(DownloadError, match=r"gave md5:\w{32}, its record says md5:0+; kept as .*rejected"):
+    with pytest.raises(
+        DownloadError, match=r"has the digest md5:\w{32}, expected md5:0+; kept as .*rejected"
+    ):
         fetch_ccsn(server, tmp_path)
     (rejected,) = tmp_path.rglob("*.rejected")
     assert rejected.read_bytes() == body
@@ -304,19 +306,19 @@ def test_other_digests_of_dataverse_are_understood(server, pictures, tmp_path):
 def test_a_server_that_always_sends_less_is_given_up(server, pictures, tmp_path):
     body = zipped(pictures)
     serve_record(server, body, filesize=len(body) + 1)
-    with pytest.raises(DownloadError, match=rf"offers {len(body)} bytes, its record says {len(body) + 1}"):
+    with pytest.raises(DownloadError, match=rf"has {len(body)} bytes, expected {len(body) + 1}"):
         fetch_ccsn(server, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(404, "there is no such file"), (403, "fetch it in a browser"), (401, "wants a login")],
+    [(404, "there is no such file"), (403, "download the file in a browser"), (401, "requires a login")],
 )
 def test_a_refusal_is_told_at_once(server, pictures, tmp_path, status, says):
     serve_record(server, zipped(pictures))
     server.status[FILE] = [status] * 9
     with pytest.raises(
-        DownloadError, match=rf"CCSN_v2.zip: {server.address}{FILE} answers {status} .*{says}"
+        DownloadError, match=rf"CCSN_v2.zip: {server.address}{FILE} responded with {status} .*{says}"
     ):
         fetch_ccsn(server, tmp_path)
     assert len(server.asked_for(FILE)) == 1
@@ -346,7 +348,7 @@ def test_a_silent_server_is_given_up(tmp_path):
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with pytest.raises(DownloadError, match="no answer in time"):
+        with pytest.raises(DownloadError, match="did not respond in time"):
             download.download("ccsn", tmp_path, server=address, retry_policy=RetryPolicy(2, 0.01, 0.1))
 
 
@@ -358,7 +360,9 @@ def test_a_login_page_instead_of_the_record(server, tmp_path):
 
 def test_a_record_without_what_is_wanted_says_what_it_holds(server, tmp_path):
     serve_record(server, b"abc", name="CCSN.rar")
-    with pytest.raises(DownloadError, match=r"no file matches .*\.zip.*; it holds CCSN.rar, notes.txt"):
+    with pytest.raises(
+        DownloadError, match=r"no file matches .*\.zip.*; the record contains CCSN.rar, notes.txt"
+    ):
         fetch_ccsn(server, tmp_path)
 
 
@@ -418,7 +422,7 @@ def test_sets_behind_an_agreement_say_where_to_go(tmp_path):
 def test_too_little_room_is_told_before_anything_is_fetched(server, pictures, tmp_path, monkeypatch):
     serve_record(server, zipped(pictures))
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
-    with pytest.raises(StorageError, match=r"bytes are needed, 10 are free"):
+    with pytest.raises(StorageError, match=r"bytes are required and 10 are free"):
         fetch_ccsn(server, tmp_path)
     assert server.asked_for(FILE) == []
 
@@ -435,7 +439,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, mo
         written(stream, chunk)
 
     monkeypatch.setattr(http, "_write_all", full)
-    with pytest.raises(StorageError, match=r"CCSN_v2.zip.part: could not be written \(No space left"):
+    with pytest.raises(StorageError, match=r"CCSN_v2.zip.part: cannot be written \(No space left"):
         fetch_ccsn(server, tmp_path)
     monkeypatch.undo()
     server.requests.clear()
@@ -446,7 +450,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, mo
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"file: no folder can be made there"):
+    with pytest.raises(StorageError, match=r"file: cannot create a folder"):
         download.download("ccsn", tmp_path / "file")
 
 
@@ -455,7 +459,9 @@ def test_a_file_of_the_users_own_is_not_overwritten(server, pictures, tmp_path):
     own = tmp_path / "Ac" / "Ac-N001.jpg"
     own.parent.mkdir()
     own.write_bytes(b"mine")
-    with pytest.raises(StorageError, match=r"Ac-N001.jpg: another file of this name stands there already"):
+    with pytest.raises(
+        StorageError, match=r"Ac-N001.jpg: a different file with this name exists and is not overwritten"
+    ):
         fetch_ccsn(server, tmp_path)
     assert own.read_bytes() == b"mine"
     assert list(tmp_path.rglob("*.jpg")) == [own]  # judged before the first byte was unpacked
@@ -486,7 +492,7 @@ def test_no_path_leaves_the_folder(tmp_path, name):
     root = tmp_path / "inner"
     root.mkdir()
     packed = make_zip(tmp_path / "evil.zip", {"Ac/fine.jpg": b"fine", name: b"evil"})
-    with pytest.raises(DownloadError, match="leads out of its folder; nothing was unpacked"):
+    with pytest.raises(DownloadError, match="leads out of its folder; nothing was extracted"):
         unzip.unpack(packed, root)
     assert list(root.iterdir()) == []
     assert not (tmp_path / "out.jpg").exists()
@@ -496,7 +502,7 @@ def test_links_and_twins_and_bombs_are_refused(tmp_path):
     root = tmp_path / "inner"
     root.mkdir()
     link = make_zip(tmp_path / "link.zip", {"Ac/a.jpg": b"/etc/passwd"}, mode=stat.S_IFLNK | 0o777)
-    with pytest.raises(DownloadError, match="is a link; refused"):
+    with pytest.raises(DownloadError, match="is a link; nothing was extracted"):
         unzip.unpack(link, root)
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as opened:
         opened.writestr("a.jpg", b"1")
@@ -517,11 +523,11 @@ def test_a_damaged_archive_leaves_no_half_file(tmp_path):
     raw = bytearray(packed.read_bytes())
     raw[500] ^= 0xFF
     packed.write_bytes(raw)
-    with pytest.raises(DownloadError, match="damaged, or no zip archive"):
+    with pytest.raises(DownloadError, match="damaged or not a zip archive"):
         unzip.unpack(packed, root)
     assert list(root.iterdir()) == []
     packed.write_bytes(b"<html>")
-    with pytest.raises(DownloadError, match="damaged, or no zip archive"):
+    with pytest.raises(DownloadError, match="damaged or not a zip archive"):
         unzip.unpack(packed, root)
 
 

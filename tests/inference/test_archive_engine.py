@@ -124,13 +124,13 @@ def test_a_failed_trial_ends_the_run_before_anything_is_written(model: GeoModel,
 
 def test_a_producer_with_another_description_is_refused(model: GeoModel, arrays: Path, tmp_path: Path):
     run(model, arrays, tmp_path / "out", ArrayRows())
-    with pytest.raises(OptionError, match=r"was begun with scale 1\.0 and not 0\.5"):
+    with pytest.raises(OptionError, match=r"was started with scale 1\.0 instead of 0\.5"):
         run(model, arrays, tmp_path / "out", ArrayRows(0.5))
 
 
 @pytest.mark.parametrize("options", [{"shard_size": 0}, {"batch_size": 0}])
 def test_sizes_below_one_are_refused(model: GeoModel, arrays: Path, tmp_path: Path, options: dict[str, int]):
-    with pytest.raises(OptionError, match="both have to be 1 or more"):
+    with pytest.raises(OptionError, match="both must be at least 1"):
         run(model, arrays, tmp_path / "out", ArrayRows(), **options)
 
 

@@ -129,7 +129,7 @@ def test_a_dask_cluster_answers_as_this_process(
     size = (32, 32) if "unet-" in name else WINDOW
     results = []
     for workers in (None, ExecutorConfig(scheduler=scheduler)):
-        found = predict_raster(model, source(model), tmp_path / "a", size=size, workers=workers)
+        found = predict_raster(model, source(model), tmp_path / "a", size=size, executor_config=workers)
         results.append(bands(found.files))
     (here, counted), (there, recounted) = results
     assert np.array_equal(counted, recounted)
@@ -142,5 +142,5 @@ def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: P
     fine = LatLon(tuple(np.arange(9.5, 13.5, 0.5)), tuple(np.arange(-0.5, 3.5, 0.5)))
     arch = {"widths": [4, 6, 8], "factor": 2}
     model = geovision.create("downscale-maunet", model_args=arch, grids=GridPair(coarse, fine))
-    with pytest.raises(OptionError, match="answers on the grid that it was fitted for, and has no windows"):
+    with pytest.raises(OptionError, match="predicts only on the grid that it was fitted for, not on windows"):
         predict_raster(model, source(model), tmp_path / "a", size=WINDOW)

@@ -131,7 +131,7 @@ def test_what_cannot_be_written_is_told_in_one_line(folder, samples, tmp_path, c
 
 
 def test_classes_are_no_maps(tmp_path):
-    with pytest.raises(OptionError, match="cloud-tiny answers with classes, which are rows and no maps"):
+    with pytest.raises(OptionError, match="cloud-tiny predicts classes, which are rows of a table"):
         PredictionWriter(tmp_path / "maps", geovision.create("cloud-tiny"))
     assert not (tmp_path / "maps").exists()
 
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
     kept = before.read_bytes()
     left = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(bytes(left - 4096))
-    with pytest.raises(StorageError, match="what stood there is untouched"):
+    with pytest.raises(StorageError, match="existing files are unchanged"):
         files.save(answer, "answer")
     assert before.read_bytes() == kept
 

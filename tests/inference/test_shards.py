@@ -16,7 +16,7 @@ from geovision.inference.shards import Shard, ShardPlan
 def test_a_list_in_a_list_is_refused(tmp_path: Path):
     (tmp_path / "a.txt").write_text(str(tmp_path / "b.txt"))
     (tmp_path / "b.txt").write_text(str(tmp_path))
-    with pytest.raises(InputError, match="a list in a list"):
+    with pytest.raises(InputError, match="a list file inside a list file"):
         list(list_archive_files(tmp_path / "a.txt"))
 
 

@@ -130,7 +130,7 @@ def test_weights_fall_off_to_the_edge_and_add_up():
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0, 2.0])
 def test_an_overlap_is_a_fraction(overlap: float):
-    with pytest.raises(OptionError, match="expected a fraction of a window, from 0 to below 1"):
+    with pytest.raises(OptionError, match="expected a fraction of the window, at least 0 and below 1"):
         WindowGrid((10, 10), (4, 4), overlap)
 
 
@@ -236,7 +236,7 @@ def test_workers_cannot_be_seen(tmp_path: Path):
 
 def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
     with pytest.raises(
-        GeovisionError, match=r"windows 0 to 4 of row 0 could not be answered: .*no such kernel"
+        GeovisionError, match=r"prediction of windows 0 to 4 of row 0 failed: .*no such kernel"
     ):
         sliding_window_predict(job(dies), tmp_path, executor.ExecutorConfig(), lambda done, whole: None)
 
@@ -334,7 +334,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     source = ArraySource(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
     for workers in (None, ExecutorConfig(1)):
-        found = predict_raster(model, source, tmp_path / "a", workers=workers, min_valid=0.5)
+        found = predict_raster(model, source, tmp_path / "a", executor_config=workers, min_valid=0.5)
         assert found.skipped > 0
         results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
     for here, there in zip(*results, strict=True):
@@ -345,8 +345,8 @@ def test_windows_that_a_model_cannot_have(tmp_path: Path):
     head = IdentityMaskHead(1, MaskTarget("hail"))
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}
-    with pytest.raises(OptionError, match="takes fields of any size; say that of a window with size="):
+    with pytest.raises(OptionError, match="accepts any size; set the size of a window with size="):
         predict_raster(model, ArraySource(MAP, nothing), tmp_path / "a")
-    with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of it, on a map"):
+    with pytest.raises(InputError, match="no window of 24 x 32 cells has data in 25% of its cells, on a map"):
         predict_raster(model, ArraySource(MAP, nothing), tmp_path / "a", size=(24, 32))
     assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,7 @@ def test_a_target_without_a_positive_class_has_no_such_score() -> None:
     assert list(metrics.applicable((*SCORES, *COUNTS), plain)) == ["errors"]
     with pytest.raises(metrics.NotApplicable, match="names its positive class"):
         metrics.create("pr_auc", plain)
-    with pytest.raises(ValueError, match="'low' is none of the classes"):
+    with pytest.raises(ValueError, match="positive class 'low' is unknown"):
         ClassTarget(("neg", "pos"), positive="low")
 
 

@@ -147,7 +147,7 @@ def test_missing_truth_teaches_nothing(fields) -> None:
 def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
     model = fresh("field", model_args={"factor": 3})
     with pytest.raises(
-        InputError, match=r"answers on a grid of \(18, 18\) cells, and the rain .* \(12, 12\)"
+        InputError, match=r"predicts on a grid of \(18, 18\) cells, but the rain .* \(12, 12\)"
     ):
         geovision.train(model, fields[0], progress=False)
 
@@ -388,12 +388,14 @@ def test_the_weight_is_taken_from_the_training_masks() -> None:
     head.convolution.bias.data.fill_(5.0)
     head.fit_statistics(truth)
     assert head.convolution.bias.item() == 5.0
-    with pytest.raises(OptionError, match="no cell of the training masks counts"):
+    with pytest.raises(OptionError, match="no cell of the training targets is valid"):
         head.fit_statistics(torch.full((1, 1, 2, 2), torch.nan))
 
 
 def test_options_that_are_none() -> None:
-    with pytest.raises(OptionError, match="error='dicey'; known: bce, focal, dice, bce\\+dice"):
+    with pytest.raises(
+        OptionError, match="error='dicey' is unknown; expected bce, focal, dice or bce\\+dice"
+    ):
         MaskHead(1, HAIL, error="dicey")
     with pytest.raises(OptionError, match="positive_weight=-1"):
         MaskHead(1, HAIL, positive_weight=-1)

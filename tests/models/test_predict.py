@@ -200,7 +200,7 @@ def test_measurements_beside_the_photo(folder: Path) -> None:
     ("scalars", "line"),
     [
         ({"cloud_base": 2.1}, r"'scalars' has no 'cloud_base'; known: \['cloud_base_height'\]"),
-        ({"cloud_base_height": 2100}, "channel 'cloud_base_height': .*looks like metres; expects km"),
+        ({"cloud_base_height": 2100}, "channel 'cloud_base_height': .*looks like meters; expects km"),
         ({"cloud_base_height": "low"}, "expected one number per measurement of 'scalars'"),
         (torch.rand(2), r"has 1 channels \(cloud_base_height\)"),
     ],

@@ -300,7 +300,7 @@ model.save({str(saved)!r})
     last = done.stderr.strip().splitlines()[-1]
     assert "could not be written (" in last
     assert last.count("could not be written") == 1
-    assert "what stood there is untouched" in last
+    assert "existing files are unchanged" in last
     assert digests(saved) == before
 
 

@@ -129,7 +129,7 @@ def test_the_middle_can_be_taken_and_the_oracle_asked(data: HailSamples) -> None
     torch.testing.assert_close(part["inputs"]["radar"], whole["inputs"]["radar"][..., 8:24, 4:20])
     assert part["target"].shape == (1, 16, 16)
     assert small.oracle(1).shape == (16, 16)
-    with pytest.raises(DatasetError, match="size 64 x 64 is more than there are"):
+    with pytest.raises(DatasetError, match="fewer than size 64 x 64; choose a smaller size"):
         data.with_size((64, 64))[0]
 
 
@@ -249,7 +249,7 @@ def test_folders_that_hold_no_samples(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
         HailSamples(tmp_path / "none")
     (tmp_path / "labels.nc").write_text("")
-    with pytest.raises(DatasetError, match="holds labels\\.nc; expected hail_"):
+    with pytest.raises(DatasetError, match="contains labels\\.nc; expected hail_"):
         HailSamples(tmp_path)
     (tmp_path / "hail_storm.nc").write_text("")
     with pytest.raises(DatasetError, match="not named like hail_20230617T083000"):

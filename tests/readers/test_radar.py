@@ -233,13 +233,13 @@ def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(storm
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("--freezing-level", 3.2, "--minus20-level", 6.3), 1, "looks like km"),
+        (("--freezing-level", 3.2, "--minus20-level", 6.3), 1, "probably in km"),
         (("--freezing-level", 3200), 2, "Missing option '--minus20-level'"),
         ((*HEIGHTS, "--levels", "low:high"), 2, "expected first:last:step in m"),
         ((*HEIGHTS, "--levels", "5000,1000"), 2, "levels: expected two or more heights in m, ascending"),
         ((*HEIGHTS, "--levels", "0.5:20:0.5"), 2, "levels to 20 m; expected m, and these may be km"),
         ((*HEIGHTS, "--vil-cap", -3), 2, "--vil-cap -3: expected dBZ above 0"),
-        (("--freezing-level", "nan", "--minus20-level", 6300), 1, "no freezing level; give its height"),
+        (("--freezing-level", "nan", "--minus20-level", 6300), 1, "no freezing level; pass its height"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_read(storms, tmp_path, capsys, arguments, code, told):
@@ -261,9 +261,9 @@ def test_a_volume_that_does_not_fit_the_others_is_named_and_left_out(storms, tmp
     assert label(*storms, elsewhere, double, linear, "--out", out, *HEIGHTS, *SMALL) == 1
     told = capsys.readouterr().err
     assert f"{elsewhere} is in another projection than the first" in told
-    assert f"{double}: a volume of 2024-06-15T12:06:00 is there already; give each once" in told
+    assert f"{double}: there is already a volume of 2024-06-15T12:06:00; pass each volume once" in told
     assert f"{linear}: reflectivity of 2024-06-15T12:24:00: the 99.9th percentile of the echoes" in told
-    assert "3 could not be labelled" in told
+    assert "3 could not be labeled" in told
     with xr.open_dataset(out, engine="h5netcdf") as labels:
         assert labels.sizes["time"] == 3
         assert (labels["hail"] == 1).any()
@@ -290,7 +290,7 @@ def test_nothing_is_written_where_no_volume_can_be_read(tmp_path, capsys):
     bad = tmp_path / "bad.h5"
     bad.write_bytes(b"broken")
     assert label(bad, "--out", tmp_path / "labels.nc", *HEIGHTS) == 1
-    assert "no volume could be labelled; nothing was written" in capsys.readouterr().err
+    assert "no volume could be labeled; nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "labels.nc").exists()
 
 

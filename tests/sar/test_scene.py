@@ -301,7 +301,7 @@ def test_limits_are_stored_with_a_model(tmp_path: Path):
     text = json.loads(found.files["detections"].read_text(encoding="utf-8"))
     assert text["geovision"]["db_range"] == {"cross_pol": [-40, -5], "co_pol": [-30, 0]}
     with pytest.raises(
-        OptionError, match=r"was made for the limits cross_pol=-40:-5,co_pol=-30:0; leave out"
+        OptionError, match=r"expects its stored decibel range cross_pol=-40:-5,co_pol=-30:0; leave out"
     ):
         predict_scene(model, path, tmp_path / "b", SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES)))
 
@@ -348,14 +348,16 @@ def test_a_scene_smaller_than_a_window_is_taken_or_told(bright: GeoModel, tmp_pa
 
 
 def test_models_that_are_asked_about_other_things(tmp_path: Path):
-    with pytest.raises(OptionError, match="cloud-tiny takes red, green, blue and no radar on a map"):
+    with pytest.raises(
+        OptionError, match="cloud-tiny expects red, green, blue; a scene needs a model of cross_pol"
+    ):
         predict_scene(geovision.create("cloud-tiny"), tmp_path / "a.tif", tmp_path / "a", DB)
 
 
 def test_a_bad_mask_is_told_before_the_work(bright: GeoModel, tmp_path: Path):
     path = planted(tmp_path)
     (tmp_path / "land.tif").write_text("hello")
-    with pytest.raises(UnreadableFileError, match=r"land\.tif: no mask that can be read"):
+    with pytest.raises(UnreadableFileError, match=r"land\.tif: not readable as a mask raster"):
         predict_scene(bright, path, tmp_path / "a", DB, masks={"land": tmp_path / "land.tif"})
 
 
@@ -491,9 +493,9 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
     ("options", "code", "line"),
     [
         (("--quantity", "db", "--db-range", "co_pol=-2:-28,cross_pol=-36:-14"), 2, "from -2.0 to -28.0 dB"),
-        (("--quantity", "db", "--db-range", "co_pol"), 2, "--db-range 'co_pol' is not understood; give"),
+        (("--quantity", "db", "--db-range", "co_pol"), 2, "--db-range 'co_pol' is invalid; expected"),
         (("--quantity", "power", "--db-range", "cross_pol=-36:-14,co_pol=-28:-2"), 1, "its median is -"),
-        (("--quantity", "db", "--bands", "co_pol=x"), 2, "--bands 'co_pol=x' is not understood; give CHAN"),
+        (("--quantity", "db", "--bands", "co_pol=x"), 2, "--bands 'co_pol=x' is invalid; expected CHAN"),
         (("--quantity", "db"), 2, "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
         ((), 2, "--quantity"),
     ],

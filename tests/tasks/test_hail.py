@@ -40,7 +40,7 @@ def test_half_of_the_published_rows_cannot_be_and_say_so():
     assert [f1.metric for _, f1 in rows] == ["f1"] * 16
     impossible = [f1.value < iou.value for iou, f1 in rows]
     assert sum(impossible) == 8
-    assert ["no mask can have" in f1.note for _, f1 in rows] == impossible
+    assert ["impossible for one mask" in f1.note for _, f1 in rows] == impossible
     # Where F1 is not below IoU it still is not what follows from it.
     assert all(abs(f1.value - 2 * iou.value / (1 + iou.value)) > 0.005 for iou, f1 in rows)
 
@@ -49,7 +49,7 @@ def test_cards_and_documentation_carry_the_cautions(tmp_path):
     folder = geovision.create("hail-hinet", model_args=TINY).save(tmp_path / "model")
     card = (folder / "README.md").read_text("utf-8")
     assert all(caution in card for caution in CAVEATS)
-    assert card.count("no mask can have") == 2 * 5  # two scores of each row of HINet that cannot be
+    assert card.count("impossible for one mask") == 2 * 5  # two scores of each row of HINet that cannot be
 
 
 def test_the_inputs_are_those_of_the_paper_and_no_echo_is_a_value():
@@ -182,7 +182,7 @@ def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
     printed = capsys.readouterr()
     [row] = csv.DictReader(printed.out.splitlines())
     assert float(row["completeness_error"]) > 0.05
-    assert "after 1 steps the contributions miss " in printed.err
+    assert "from the explained difference after 1 steps" in printed.err
     with pytest.raises(SystemExit):
         main([*arguments, "--method", "deeplift"])
     printed = capsys.readouterr()
@@ -226,7 +226,7 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
     assert sum(row["cells"] for row in told["reliability"]) == there.sum()
     page = (tmp_path / "report" / "report.md").read_text("utf-8")
     assert f"| hits | {counts[0]:,} |" in page
-    assert "| probability | said | happened | cells |" in page
+    assert "| probability | forecast | observed | cells |" in page
     with (tmp_path / "report" / "metrics.csv").open() as stream:
         rows = {(row["metric"], row["class"]): row["value"] for row in csv.DictReader(stream)}
     assert float(rows["cells", "false_alarms"]) == counts[1]

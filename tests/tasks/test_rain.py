@@ -98,7 +98,7 @@ def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
     few = data.with_predictors(["specific_humidity_850"])
     assert torch.equal(few[3]["inputs"]["fields"], data[3]["inputs"]["fields"][[0, 4]])
     assert few.model_kwargs()["predictors"] == ("specific_humidity_850",)
-    with pytest.raises(OptionError, match="has no 'wind'"):
+    with pytest.raises(OptionError, match="has no predictor 'wind'"):
         data.with_predictors(["wind"])
     model = geovision.create("downscale-tiny", **few.model_kwargs())
     model.validate_inputs({"fields": few[0]["inputs"]["fields"][None]})
@@ -112,10 +112,10 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
         '[target]\nfile = "rain_fine.nc"\n'
         '[given.precipitation]\nfile = "rain_coarse.nc"\nsynchronous = false\n'
     )
-    with pytest.raises(DatasetError, match=r"runs freely.*downscale-quantile-mapping.*reanalysis"):
+    with pytest.raises(DatasetError, match=r"free-running.*downscale-quantile-mapping.*reanalysis"):
         CoarseRain(tmp_path)
     free = CoarseRain(tmp_path, synchronous=False)
-    with pytest.raises(OptionError, match=r"trained on pairs\. These need none: downscale-climatology"):
+    with pytest.raises(OptionError, match=r"trained on pairs\. Models .*: downscale-climatology"):
         geovision.train(geovision.create("downscale-tiny", **free.model_kwargs()), free)
     model = geovision.train(
         geovision.create("downscale-quantile-mapping", **free.model_kwargs()), free, progress=False
@@ -135,9 +135,9 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
         ("[target]\nfile='x.nc'\n[given.precipitation]\nfile='y.nc'\nunit='K'", "has no 'unit'; it takes"),
         (
             "[target]\nfile='x.nc'\n[given.precipitation]\nfile='y'\n[given.wind]\nfile='z'\nfield='precipitation'",
-            "is no predictor of downscale",
+            "is not a predictor of downscale",
         ),
-        ("[target", "not readable"),
+        ("[target", "cannot be read"),
     ],
 )
 def test_tables_that_are_wrong(table: str, message: str, tmp_path: Path) -> None:
@@ -147,13 +147,15 @@ def test_tables_that_are_wrong(table: str, message: str, tmp_path: Path) -> None
 
 
 def test_what_is_not_there(tmp_path: Path, iberia: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no grids.toml is there"):
+    with pytest.raises(DatasetError, match=r"no grids.toml found"):
         CoarseRain(tmp_path)
     with pytest.raises(DatasetError, match=r"NCEP_Iberia_pr.nc is missing"):
         IberiaWinters(tmp_path)
-    with pytest.raises(OptionError, match="origin 'nsep'; known: ncep, cmip5, cordex; did you mean 'ncep'"):
+    with pytest.raises(
+        OptionError, match="origin 'nsep' is unknown; choose from ncep, cmip5, cordex; did you mean 'ncep'"
+    ):
         IberiaWinters(iberia, origin="nsep")
-    with pytest.raises(OptionError, match="keep the grid"):
+    with pytest.raises(OptionError, match="keep their grid"):
         IberiaWinters(iberia, size=(8, 8))
 
 
@@ -171,7 +173,7 @@ def test_exchanged_grids_are_told(coarse: CoarseRain, tmp_path: Path) -> None:
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
 @pytest.mark.parametrize("origin", ["cmip5", "cordex"])
 def test_climate_models_of_the_real_files_are_corrected_by_their_distribution(origin: str) -> None:
-    with pytest.raises(DatasetError, match=f"{origin}.pr.*runs freely"):
+    with pytest.raises(DatasetError, match=f"{origin}.pr.*free-running"):
         IberiaCorrection(REAL, origin=origin)
     data = IberiaCorrection(REAL, origin=origin, synchronous=False).with_predictors([])
     model = geovision.create("biascorrect-quantile-mapping", **data.model_kwargs())

@@ -131,7 +131,7 @@ def test_colours_change_by_sample_and_stay_in_range():
     assert float(moved.min()) >= 0
     assert float(moved.max()) <= 1
     assert len({round(float(v), 4) for v in moved.mean((1, 2, 3))}) == 20
-    with pytest.raises(OptionError, match="colours"):
+    with pytest.raises(OptionError, match="colors"):
         Augmentation(augment, [GRID], CLASS)
 
 

@@ -111,9 +111,9 @@ def test_what_cannot_be_taught() -> None:
     with pytest.raises(OptionError, match="alpha=1"):
         geovision.distill(fresh(), fresh(), data, alpha=1.0)
     nearest = geovision.create("afield-nearest", **data.model_kwargs())
-    with pytest.raises(OptionError, match="has no maps to compare"):
+    with pytest.raises(OptionError, match="has no feature maps to compare"):
         geovision.distill(nearest, fresh(), data, feature_weight=1.0)
-    with pytest.raises(OptionError, match="not trained by steps"):
+    with pytest.raises(OptionError, match="not trained by gradient descent"):
         geovision.distill(fresh(), nearest, data)
     with pytest.raises(OptionError, match="same field"):
         geovision.distill(fresh(), geovision.create("amask-tiny"), data)

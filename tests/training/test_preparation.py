@@ -82,7 +82,7 @@ def test_grids_and_predictors_of_the_data_are_those_of_the_model(rain: CoarseRai
     assert rain.adapt_to(model).channels == rain.channels[:1]
     model, adapted = create_for("downscale-quantile-mapping", rain)
     assert adapted.channels == rain.channels[:1]
-    with pytest.raises(OptionError, match="has no 'wind'"):
+    with pytest.raises(OptionError, match="has no predictor 'wind'"):
         create_for("downscale-tiny", rain, predictors=["wind"])
 
 

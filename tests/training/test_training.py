@@ -76,7 +76,7 @@ def test_mixed_precision_computes_in_half_and_keeps_weights_whole():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in half precision")
 def test_half_precision_without_a_gpu_says_what_to_take():
-    with pytest.raises(OptionError, match="needs a GPU; on a processor use 'auto' or '32-true'"):
+    with pytest.raises(OptionError, match="needs a GPU; use 'auto' or '32-true' on a CPU"):
         train(tiny(), Blobs(32), dataclasses.replace(PLAIN, precision="16-mixed"))
 
 

@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_told_and_the_next_is_answered(
 ):
     page = opened(browser, servers[mode], PHONE)
     choose(page, photos / "text.jpg")
-    assert "not a picture that the browser can read" in page.inner_text("#error")
+    assert "The browser cannot read this file as an image" in page.inner_text("#error")
     assert page.is_hidden("#answer")
     choose(page, photos / "sky.jpg")
     page.wait_for_selector("#answer:not([hidden])")
@@ -196,7 +196,7 @@ def test_a_keyboard_is_enough_and_a_reader_hears_the_answer(
     assert reached[:5] == ["skip", "en", "zh", "camera", "file"]
     choose(page, photos / "sky.jpg")
     assert page.get_attribute("#state", "aria-live") == "polite"
-    assert page.inner_text("#state").startswith("Answered: ")
+    assert page.inner_text("#state").startswith("Prediction: ")
     assert page.evaluate("document.activeElement.id") == "answer"
     assert page.get_attribute("#picture", "aria-label")
     page.context.close()

@@ -1,49 +1,49 @@
-// One question, two who answer it: the server, or the model in a worker on this device. Both give
-// {label, confidence, word, probabilities, flags, outlier_score, class_activation_map}. The server tells the
-// map to who asks for it, since it takes time; the device has it anyway.
+// Predictions from the server, or from the model in a worker on this device. Both return
+// {label, confidence, word, probabilities, flags, outlier_score, class_activation_map}. The server returns
+// the map only on request, because it takes time; the device always returns it.
 
-export class Refused extends Error {
-  // word: key of a sentence in words.js; reason: what the server said.
-  constructor(word, reason) {
-    super(reason ?? word);
-    this.word = word;
+export class PredictionError extends Error {
+  // key: key of a text in words.js; reason: message of the server.
+  constructor(key, reason) {
+    super(reason ?? key);
+    this.key = key;
     this.reason = reason;
   }
 }
 
 export function openServer() {
   return async (file, withMap = false) => {
-    let reply;
+    let response;
     try {
-      reply = await fetch(`api/predict?map=${withMap}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
+      response = await fetch(`api/predict?map=${withMap}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
     } catch {
-      throw new Refused("unreachable");
+      throw new PredictionError("unreachable");
     }
-    if (reply.ok) return reply.json();
-    if (reply.status === 503 || reply.status === 429) throw new Refused("busy");
-    const { detail } = await reply.json().catch(() => ({}));
-    throw new Refused("refused", detail ?? String(reply.status));
+    if (response.ok) return response.json();
+    if (response.status === 503 || response.status === 429) throw new PredictionError("busy");
+    const { detail } = await response.json().catch(() => ({}));
+    throw new PredictionError("refused", detail ?? String(response.status));
   };
 }
 
-export async function openDevice(about) {
+export async function openDevice(metadata) {
   const worker = new Worker("worker.js", { type: "module" });
-  const waiting = new Map();
+  const pending = new Map();
   let last = 0;
   const call = (message) => new Promise((resolve, reject) => {
-    waiting.set(++last, { resolve, reject });
+    pending.set(++last, { resolve, reject });
     worker.postMessage({ ...message, id: last });
   });
   worker.addEventListener("message", ({ data: { id, value, error } }) => {
-    const { resolve, reject } = waiting.get(id);
-    waiting.delete(id);
-    if (error) reject(new Refused(error.word));
+    const { resolve, reject } = pending.get(id);
+    pending.delete(id);
+    if (error) reject(new PredictionError(error.key));
     else resolve(value);
   });
   worker.addEventListener("error", () => {
-    for (const { reject } of waiting.values()) reject(new Refused("broken"));
-    waiting.clear();
+    for (const { reject } of pending.values()) reject(new PredictionError("broken"));
+    pending.clear();
   });
-  await call({ open: about });
+  await call({ open: metadata });
   return (file) => call({ file });
 }

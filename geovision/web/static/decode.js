@@ -1,15 +1,15 @@
-// The graph's outputs to an answer in words, as geovision's runtime does it.
+// Conversion of the graph outputs into a prediction with labels, as in the ONNX runtime of geovision.
 
 export function decode(outputs, { target }) {
-  const shares = [...outputs.probabilities.data];
-  const order = shares.map((_, index) => index).sort((a, b) => shares[b] - shares[a] || a - b);
-  const confidence = shares[order[0]];
+  const probabilities = [...outputs.probabilities.data];
+  const order = probabilities.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
+  const confidence = probabilities[order[0]];
   const score = outputs.outlier_score?.data[0] ?? null;
   return {
     label: target.classes[order[0]],
     confidence,
     word: target.words.find(({ from }) => confidence >= from),
-    probabilities: Object.fromEntries(order.map((index) => [target.classes[index], shares[index]])),
+    probabilities: Object.fromEntries(order.map((index) => [target.classes[index], probabilities[index]])),
     flags: score !== null && score > target.outlier.threshold ? [target.outlier.flag] : [],
     outlier_score: score,
     class_activation_map: outputs.class_activation_map ? rows(outputs.class_activation_map) : null,

@@ -1,29 +1,29 @@
-// What the reader sees and touches. Who answers, the server or this device, is behind `ask`.
+// User interface of the page. `predict` requests predictions from the server or from this device.
 
 import { WORDS } from "./words.js";
-import { Refused, openDevice, openServer } from "./answer.js";
-import { Unusable, part } from "./pixels.js";
-import { seen } from "./measurements.js";
+import { PredictionError, openDevice, openServer } from "./answer.js";
+import { ImageError, cropBox } from "./pixels.js";
+import { inputBox } from "./measurements.js";
 
 const by = (id) => document.getElementById(id);
 const about = await (await fetch("page.json")).json();
 const [input] = about.inputs;
-const state = { language: firstLanguage(), said: "loading", file: null, answer: null, picture: null, seen: null, mapped: false };
-let ask = null;
-let asked = 0;
+const state = { language: initialLanguage(), status: "loading", file: null, prediction: null, image: null, box: null, mapShown: false };
+let predict = null;
+let requests = 0;
 
-function firstLanguage() {
-  const kept = localStorage.getItem("language");
-  if (kept in WORDS) return kept;
+function initialLanguage() {
+  const stored = localStorage.getItem("language");
+  if (stored in WORDS) return stored;
   return navigator.language.startsWith("zh") ? "zh" : "en";
 }
 
 const inLanguage = (text) => (typeof text === "string" ? text : text[state.language] || text.en);
-// A sentence, with what the model's pictures are called in it.
+// Return a text of the page with the name of the model's images inserted.
 const word = (key) => WORDS[state.language][key].replace(/\{(\w+)\}/g, (_, what) => inLanguage(input.picture[what]));
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (probability) => `${Math.round(100 * probability)} %`;
 
-// --- everything that depends on the language -------------------------------------------------------
+// --- texts, which depend on the language -----------------------------------------------------------
 
 function show() {
   document.documentElement.lang = state.language;
@@ -40,31 +40,31 @@ function show() {
     about.trained_on && word("trained") + about.trained_on,
     about.license && word("license") + about.license,
   ].filter(Boolean).join(" · ");
-  showState();
-  if (state.answer) showAnswer(state.answer);
+  showStatus();
+  if (state.prediction) showPrediction(state.prediction);
 }
 
-function showState() {
-  const { said, answer } = state;
-  by("state").textContent = said === "answered" ? word("answered") + nameOf(answer.label) : said ? word(said) : "";
+function showStatus() {
+  const { status, prediction } = state;
+  by("state").textContent = status === "predicted" ? word("predicted") + nameOf(prediction.label) : status ? word(status) : "";
 }
 
-function say(key) {
-  state.said = key;
-  showState();
+function setStatus(key) {
+  state.status = key;
+  showStatus();
 }
 
 const cardOf = (code) => about.target.cards.find((card) => card.code === code);
 const nameOf = (code) => (cardOf(code) ? inLanguage(cardOf(code).name) : code);
 
-function showAnswer(answer) {
-  const card = cardOf(answer.label);
-  by("notices").replaceChildren(...answer.flags.map(() => paragraph(word("strange"), "notice bad")));
-  by("label").replaceChildren(nameOf(answer.label), " ", small(otherName(card)));
-  by("word").textContent = inLanguage(answer.word);
+function showPrediction(prediction) {
+  const card = cardOf(prediction.label);
+  by("notices").replaceChildren(...prediction.flags.map(() => paragraph(word("strange"), "notice bad")));
+  by("label").replaceChildren(nameOf(prediction.label), " ", small(otherName(card)));
+  by("word").textContent = inLanguage(prediction.word);
   by("likely").setAttribute("aria-label", word("likely"));
-  by("likely").replaceChildren(...Object.entries(answer.probabilities).slice(0, 3).map(bar));
-  by("about").textContent = word("about") + nameOf(answer.label);
+  by("likely").replaceChildren(...Object.entries(prediction.probabilities).slice(0, 3).map(bar));
+  by("about").textContent = word("about") + nameOf(prediction.label);
   by("about").hidden = !card?.facts?.length;
   by("facts").replaceChildren(...(card?.facts ?? []).flatMap((fact) => [term("dt", fact.heading), term("dd", fact.text)]));
   by("caution").hidden = !card?.caution;
@@ -98,129 +98,129 @@ function term(kind, text) {
   return node;
 }
 
-function bar([code, share]) {
+function bar([code, probability]) {
   const item = document.createElement("li");
   const name = document.createElement("span");
   name.textContent = nameOf(code);
   const number = document.createElement("span");
-  number.textContent = percent(share);
+  number.textContent = percent(probability);
   const track = document.createElement("span");
   track.className = "track";
   const filled = document.createElement("i");
-  filled.style.width = `${100 * share}%`;
+  filled.style.width = `${100 * probability}%`;
   track.append(filled);
   item.append(name, number, track);
   return item;
 }
 
-// --- the picture and where the model looked ----------------------------------------------------------
+// --- image and class-activation map ------------------------------------------------------------------
 
 function draw() {
   const canvas = by("picture");
-  const { picture, answer, mapped } = state;
-  canvas.width = picture.width;
-  canvas.height = picture.height;
-  const pen = canvas.getContext("2d");
-  pen.drawImage(picture, 0, 0);
-  by("look").setAttribute("aria-pressed", String(mapped));
-  by("look").textContent = word(mapped ? "hide" : "look");
-  canvas.setAttribute("aria-label", mapped ? word("mapped") + nameOf(answer.label) : word("picture"));
-  if (mapped && answer.class_activation_map) {
-    const [left, upper, right, lower] = state.seen;
-    pen.fillStyle = UNSEEN;
-    const around = new Path2D();
-    around.rect(0, 0, picture.width, picture.height);
-    around.rect(left, upper, right - left, lower - upper);
-    pen.fill(around, "evenodd");
-    pen.imageSmoothingQuality = "high";
-    pen.drawImage(veil(answer.class_activation_map), left, upper, right - left, lower - upper);
+  const { image, prediction, mapShown } = state;
+  canvas.width = image.width;
+  canvas.height = image.height;
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  by("look").setAttribute("aria-pressed", String(mapShown));
+  by("look").textContent = word(mapShown ? "hide" : "look");
+  canvas.setAttribute("aria-label", mapShown ? word("mapped") + nameOf(prediction.label) : word("picture"));
+  if (mapShown && prediction.class_activation_map) {
+    const [left, upper, right, lower] = state.box;
+    context.fillStyle = OUTSIDE_COLOR;
+    const outside = new Path2D();
+    outside.rect(0, 0, image.width, image.height);
+    outside.rect(left, upper, right - left, lower - upper);
+    context.fill(outside, "evenodd");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(overlay(prediction.class_activation_map), left, upper, right - left, lower - upper);
   }
 }
 
-const UNSEEN = "rgb(0 0 40 / 78%)";
+const OUTSIDE_COLOR = "rgb(0 0 40 / 78%)";
 
-// What is dark in the veil was not looked at; what is clear was.
-function veil(map) {
+// Return an overlay that is dark where the map is 0 and transparent where it is high.
+function overlay(map) {
   const canvas = document.createElement("canvas");
   canvas.height = map.length;
   canvas.width = map[0].length;
-  const pen = canvas.getContext("2d");
-  const pixels = pen.createImageData(canvas.width, canvas.height);
-  const most = Math.max(...map.flat(), 1e-12);
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(canvas.width, canvas.height);
+  const largest = Math.max(...map.flat(), 1e-12);
   map.flat().forEach((value, index) => {
-    const share = Math.max(value, 0) / most;
+    const share = Math.max(value, 0) / largest;
     pixels.data.set([255 * share, 190 * share, 40, 200 - 140 * share], 4 * index);
   });
-  pen.putImageData(pixels, 0, 0);
+  context.putImageData(pixels, 0, 0);
   return canvas;
 }
 
-// The picture, no larger than need be, and the part of it that the network sees.
-async function shown(file) {
-  const largest = 1600;
-  const whole = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => { throw new Refused("unreadable"); });
-  const scale = Math.min(1, largest / Math.max(whole.width, whole.height));
-  const box = input.picture.pixel_size === null ? part(whole, input.size, input.resize) : await seen(file, whole, input);
-  return { picture: scale === 1 ? whole : smaller(whole, scale), seen: box.map((edge) => edge * scale) };
+// Return the image, reduced to the display size, and the box of the network input in it.
+async function loadImage(file) {
+  const maxSide = 1600;
+  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => { throw new PredictionError("unreadable"); });
+  const scale = Math.min(1, maxSide / Math.max(bitmap.width, bitmap.height));
+  const box = input.picture.pixel_size === null ? cropBox(bitmap, input.size, input.resize) : await inputBox(file, bitmap, input);
+  return { image: scale === 1 ? bitmap : downscale(bitmap, scale), box: box.map((edge) => edge * scale) };
 }
 
-function smaller(whole, scale) {
+function downscale(bitmap, scale) {
   const canvas = document.createElement("canvas");
-  canvas.width = Math.round(whole.width * scale);
-  canvas.height = Math.round(whole.height * scale);
-  const pen = canvas.getContext("2d");
-  pen.imageSmoothingQuality = "high";
-  pen.drawImage(whole, 0, 0, canvas.width, canvas.height);
-  whole.close();
+  canvas.width = Math.round(bitmap.width * scale);
+  canvas.height = Math.round(bitmap.height * scale);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
   return canvas;
 }
 
-// --- what is touched ----------------------------------------------------------------------------------
+// --- events -------------------------------------------------------------------------------------------
 
-async function take(file) {
-  const mine = ++asked;
+async function predictFile(file) {
+  const request = ++requests;
   by("error").hidden = true;
   by("answer").hidden = true;
-  state.answer = null;
-  say("reading");
+  state.prediction = null;
+  setStatus("reading");
   try {
-    const sight = await shown(file);
-    const answer = await ask(file);
-    if (mine !== asked) return; // another picture was taken meanwhile
-    Object.assign(state, { file, answer, mapped: false }, sight);
-    say("answered");
-    showAnswer(answer);
+    const display = await loadImage(file);
+    const prediction = await predict(file);
+    if (request !== requests) return; // a newer image was chosen in the meantime
+    Object.assign(state, { file, prediction, mapShown: false }, display);
+    setStatus("predicted");
+    showPrediction(prediction);
     by("answer").focus({ preventScroll: true });
     by("answer").scrollIntoView({ block: "start" });
   } catch (error) {
-    if (mine === asked) fail(error);
+    if (request === requests) showError(error);
   }
 }
 
-async function look() {
-  const mine = asked;
-  if (!state.answer.class_activation_map) {
+async function toggleMap() {
+  const request = requests;
+  if (!state.prediction.class_activation_map) {
     by("look").disabled = true;
-    const { class_activation_map } = await ask(state.file, true).finally(() => (by("look").disabled = false));
-    if (mine !== asked) return;
-    state.answer.class_activation_map = class_activation_map;
+    const { class_activation_map } = await predict(state.file, true).finally(() => (by("look").disabled = false));
+    if (request !== requests) return;
+    state.prediction.class_activation_map = class_activation_map;
   }
-  state.mapped = !state.mapped;
+  state.mapShown = !state.mapShown;
   draw();
 }
 
-function fail(error) {
-  const known = error instanceof Refused || error instanceof Unusable;
+function showError(error) {
+  const known = error instanceof PredictionError || error instanceof ImageError;
   if (!known) console.error(error);
-  say(null);
-  by("error").textContent = known ? word(error.word) + (error.reason ?? "") : word("broken");
+  setStatus(null);
+  by("error").textContent = known ? word(error.key) + (error.reason ?? "") : word("broken");
   by("error").hidden = false;
 }
 
 for (const id of ["camera", "file"])
   by(id).addEventListener("change", ({ target }) => {
-    if (target.files[0]) take(target.files[0]);
-    target.value = ""; // the same file again is a new question
+    if (target.files[0]) predictFile(target.files[0]);
+    target.value = ""; // choosing the same file again triggers a new request
   });
 for (const button of document.querySelectorAll("[data-language]"))
   button.addEventListener("click", () => {
@@ -228,12 +228,12 @@ for (const button of document.querySelectorAll("[data-language]"))
     localStorage.setItem("language", state.language);
     show();
   });
-by("look").addEventListener("click", () => look().catch(fail));
+by("look").addEventListener("click", () => toggleMap().catch(showError));
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
   event.preventDefault();
   const [file] = event.dataTransfer.files;
-  if (file && ask) take(file);
+  if (file && predict) predictFile(file);
 });
 
 by("camera").parentElement.hidden = !input.picture.camera;
@@ -241,10 +241,10 @@ by("file").parentElement.classList.toggle("first", !input.picture.camera);
 by("hint").hidden = !input.picture.hint;
 show();
 try {
-  ask = about.mode === "device" ? await openDevice(about) : openServer(about);
+  predict = about.mode === "device" ? await openDevice(about) : openServer(about);
   for (const id of ["camera", "file"]) by(id).disabled = false;
-  say("ready");
+  setStatus("ready");
 } catch (error) {
-  fail(error);
+  showError(error);
 }
 if ("serviceWorker" in navigator && about.mode === "device") navigator.serviceWorker.register("service-worker.js");

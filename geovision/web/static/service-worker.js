@@ -1,5 +1,5 @@
-// After the first visit everything comes from here: no request leaves the device. The list of files and
-// the name of their version are put in by whoever lays the page out.
+// Cache of all files of the page: after the first visit, no request leaves the device. `write_site` inserts
+// the version and the list of files.
 
 const VERSION = "@VERSION@";
 const FILES = JSON.parse('@FILES@');
@@ -17,5 +17,5 @@ self.addEventListener("activate", (event) => {
 
 self.addEventListener("fetch", (event) => {
   if (event.request.method !== "GET") return;
-  event.respondWith(caches.match(event.request, { ignoreSearch: true }).then((kept) => kept ?? fetch(event.request)));
+  event.respondWith(caches.match(event.request, { ignoreSearch: true }).then((cached) => cached ?? fetch(event.request)));
 });
