@@ -205,7 +205,7 @@ def test_pixel_size_is_one_option_of_data_and_model(tmp_path: Path) -> None:
     assert model.inputs[0].size == (256, 256)
     taken = PolarLows(tmp_path).with_input(model.inputs[0])
     assert torch.equal(taken[0]["inputs"]["image"], data[0]["inputs"]["image"])
-    with pytest.raises(OptionError, match="no pixel sizes"):
+    with pytest.raises(OptionError, match="has no pixel size on the ground"):
         geovision.load_dataset("ccsn", tmp_path, pixel_size=1000.0)
     with pytest.raises(OptionError, match="expected meters"):
         PolarLows(tmp_path, pixel_size=-5.0)
