@@ -112,7 +112,7 @@ def test_classes_equal_those_of_predict(model: GeoModel, tmp_path: Path):
     assert set(table["outside_domain"].to_pylist()) == {None}, "no out-of-distribution detector was fitted"
 
 
-def test_grey_frames_are_outside_and_of_no_class_of_colours(model: GeoModel, streams: Path, tmp_path: Path):
+def test_gray_frames_are_outside_the_domain_of_a_color_model(model: GeoModel, streams: Path, tmp_path: Path):
     table = run(model, streams, tmp_path / "out")
     assert set(table["outside_domain"].to_pylist()) == {True}
     assert set(table["p_colored"].to_pylist()) == {0.0}
@@ -290,7 +290,7 @@ def test_all_kinds_of_archive_paths_give_the_same_files(
         assert run(model, source, tmp_path / name).equals(expected), name
 
 
-def test_files_at_an_address_are_read_as_local_ones(model: GeoModel, streams: Path, tmp_path: Path):
+def test_remote_files_are_read_like_local_ones(model: GeoModel, streams: Path, tmp_path: Path):
     memory = fsspec.filesystem("memory")
     for path in streams.rglob("*.gz"):
         memory.pipe(f"/themis/{path.parent.name}/{path.name}", path.read_bytes())
@@ -378,9 +378,7 @@ def test_another_model_or_frame_config_is_refused_by_name(model: GeoModel, strea
     assert geovision.read_table(tmp_path / "out").equals(expected)
 
 
-def test_a_model_that_was_there_before_is_not_taken_for_this_one(
-    model: GeoModel, streams: Path, tmp_path: Path
-):
+def test_an_existing_model_file_is_not_used_for_a_new_table(model: GeoModel, streams: Path, tmp_path: Path):
     other = small_model()
     other.head.linear.weight.data *= -1
     run(other, streams, tmp_path / "out")
@@ -413,7 +411,7 @@ def test_parts_without_their_manifest_are_refused(model: GeoModel, streams: Path
         run(model, streams, tmp_path / "out")
 
 
-def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: Path, tmp_path: Path):
+def test_a_locked_table_is_refused(model: GeoModel, streams: Path, tmp_path: Path):
     with (
         file_lock(tmp_path / "out" / "_lock"),
         pytest.raises(StorageError, match="another `geovision archive` writes to this folder"),
@@ -421,7 +419,7 @@ def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: P
         run(model, streams, tmp_path / "out")
 
 
-def test_marks_name_what_they_were_made_with(model: GeoModel, streams: Path, tmp_path: Path):
+def test_marks_contain_their_settings_and_parts(model: GeoModel, streams: Path, tmp_path: Path):
     run(model, streams, tmp_path / "out", shard_size=4)
     manifest = json.loads((tmp_path / "out" / "archive.json").read_text())
     assert manifest["reading"]["stretches"][""] == {"low": 2000, "high": 12000, "gamma": 1.0}

@@ -311,7 +311,7 @@ def test_the_published_split_counts_rows_from_0(tmp_path: Path):
     ],
     ids=["missing", "short", "from one", "words"],
 )
-def test_a_split_file_that_does_not_fit(tmp_path: Path, split: str | None, message: str):
+def test_an_incompatible_split_file_is_refused(tmp_path: Path, split: str | None, message: str):
     with pytest.raises(DatasetError, match=message):
         OATH(oath(tmp_path, split=split), split="train")
 

@@ -97,8 +97,8 @@ def test_bits_apart_counts_bits():
 def test_both_hashes_must_agree():
     zeros = np.zeros((3, 64), bool)
     phash, dhash = zeros.copy(), zeros.copy()
-    phash[1, :8], dhash[1, :10] = True, True  # at the limits from the first
-    phash[2, :9] = True  # beyond one of them from the first; the second is a step nearer
+    phash[1, :8], dhash[1, :10] = True, True  # distance from the first equals the limits
+    phash[2, :9] = True  # distance from the first exceeds one limit; the second is one bit nearer
     assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}))) == [(0, 1), (1, 2)]
     assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}), phash_limit=7)) == [(1, 2)]
     assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}), phash_limit=7, dhash_limit=9)) == []

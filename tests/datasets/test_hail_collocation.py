@@ -346,7 +346,7 @@ def test_unordered_volumes_are_sorted_and_duplicates_refused(tmp_path: Path) -> 
         list_volumes([*paths, paths[0]])
 
 
-def test_grids_without_coordinates_times_or_reach(tmp_path: Path) -> None:
+def test_grids_without_coordinates_times_or_overlap_are_refused(tmp_path: Path) -> None:
     good = hail_files.radar_grid(_at(0), LEVELS)
     bare = list_volumes([_written(tmp_path, good.drop_vars(["latitude", "longitude"]))])[0]
     with pytest.raises(InputError, match="no latitude and longitude; add them as coordinates"):

@@ -89,7 +89,7 @@ def test_a_table_may_be_in_another_folder_than_its_photos(tmp_path: Path):
     assert ImageFolderDataset(absolute).names == ["photos/1.png"]
 
 
-def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path):
+def test_a_byte_order_mark_is_not_part_of_a_column(tmp_path: Path):
     _photos(tmp_path, "1.png")
     (tmp_path / "labels.csv").write_text("\ufeffpath,label\r\n1.png,a\r\n", encoding="utf-8")
     assert len(ImageFolderDataset(tmp_path)) == 1
@@ -144,7 +144,7 @@ def test_invalid_folders_are_reported_in_one_line(tmp_path: Path):
         ImageFolderDataset(tmp_path)
 
 
-def test_one_name_opens_it_for_any_task_with_classes(tmp_path: Path):
+def test_one_name_loads_it_for_any_task_with_classes(tmp_path: Path):
     _photos(tmp_path, "a/1.png", "b/2.png")
     data = geovision.load_dataset("folder", tmp_path, size=(32, 32), task="cloud")
     assert data.task == "cloud"
@@ -170,7 +170,7 @@ def test_invalid_options_are_refused(tmp_path: Path):
 
 
 @pytest.mark.real_data
-def test_photos_from_elsewhere_are_read_by_a_table(shared_data: Path, tmp_path: Path):
+def test_photos_of_another_folder_are_read_by_a_table(shared_data: Path, tmp_path: Path):
     folder = shared_data / "cloud_photos"
     lines = [f"{path},{path.name[:2]}" for path in sorted(folder.glob("*.jpg"))]
     data = ImageFolderDataset(_table(tmp_path, "path,label", *lines), size=(64, 64))

@@ -48,7 +48,7 @@ def test_the_reader_reads_the_generated_files(roots, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_files_whatever_their_number(roots, name, tmp_path):
+def test_the_same_seed_gives_the_same_files_for_any_number(roots, name, tmp_path):
     again = adapter(name).synthetic(tmp_path / "again", 3, seed=5)
     other = adapter(name).synthetic(tmp_path / "other", 3, seed=6)
     files = [str(path.relative_to(again)) for path in sorted(again.rglob("*.*"))]

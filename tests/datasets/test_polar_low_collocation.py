@@ -78,7 +78,7 @@ def test_the_low_is_in_the_middle_of_its_image(tmp_path: Path):
     rows, columns = np.nonzero(counts[1] > 180)
     assert abs(rows.mean() - 99.5) < 1
     assert abs(columns.mean() - 99.5) < 1
-    # As large as it was: 20 km a side.
+    # The size is unchanged: 20 km per side.
     assert 0.85 < len(rows) / 100 < 1.15
     small = extract_patch(found[0].scene, found[0].position, DEFAULT_DB_RANGES, pixel_size=PIXEL, extent=100)
     assert small.shape == (2, 50, 50), "100 km"
@@ -108,9 +108,9 @@ def test_between_two_points_the_low_moves_along_the_great_circle(tmp_path: Path)
     (meeting,) = met(radar(tmp_path), after, before)
     assert meeting.time_offset == quarter / 3
     assert meeting.position.label == "pos"
-    # Across the date line, by the pole's side. A third of the way along an arc of 60 degrees of longitude
-    # at 80 N, worked by hand: tan(lat) cos(lon - 200) = tan(80) / cos(30) on a great circle whose vertex is
-    # at longitude 200.
+    # The track crosses the date line near the pole. The position is a third of the way along an arc of
+    # 60 degrees of longitude at 80 N. The great circle is tan(lat) cos(lon - 200) = tan(80) / cos(30); its
+    # vertex is at longitude 200.
     place = meeting.position
     vertex = np.degrees(np.arctan(np.tan(np.radians(80)) / np.cos(np.radians(30))))
     on_circle = np.tan(np.radians(vertex)) * np.cos(np.radians(place.longitude - 200))

@@ -145,7 +145,10 @@ def _without(file: FoldFile, names: set[str]) -> FoldFile:
 def test_new_photos_join_known_near_duplicates_or_each_other(file: FoldFile, data: CCSN):
     groups = {g: [n for n, at in zip(file.paths, file.groups, strict=True) if at == g] for g in file.groups}
     twins = [names for names in groups.values() if len(names) > 1]
-    joins, alone = twins[0][0], set(twins[1])  # one photo whose twin is known; a whole group that is not
+    joins, alone = (
+        twins[0][0],
+        set(twins[1]),
+    )  # one photo with a known near-duplicate, and one completely unknown group
     found = _without(file, {joins, *alone}).assign(data.paths, data.names, data.input_spec)
     at = dict(zip(data.names, found.groups, strict=True))
     assert at[joins] == at[twins[0][1]]

@@ -239,7 +239,7 @@ def test_the_command_trains_scores_and_applies_with_it(
     assert "needs surface_altitude; give each as NAME=FILE" in capsys.readouterr().err
 
 
-def test_axes_that_a_file_rounds_are_the_same(root: Path, tmp_path: Path, model: GeoModel) -> None:
+def test_rounded_axes_are_treated_as_equal(root: Path, tmp_path: Path, model: GeoModel) -> None:
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.assign_coords(lat=rain["lat"] + 1e-4, lon=rain["lon"] - 1e-4).to_netcdf(
             tmp_path / "rounded.nc", engine="h5netcdf"

@@ -139,7 +139,7 @@ def test_a_dask_cluster_gives_the_results_of_this_process(
     np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-7)
 
 
-def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: Path):
+def test_a_network_trained_between_two_grids_is_refused(tmp_path: Path):
     coarse = LatLon((10.0, 11.0, 12.0, 13.0), (0.0, 1.0, 2.0, 3.0))
     fine = LatLon(tuple(np.arange(9.5, 13.5, 0.5)), tuple(np.arange(-0.5, 3.5, 0.5)))
     arch = {"widths": [4, 6, 8], "factor": 2}

@@ -58,7 +58,7 @@ def test_curvature_of_a_quadratic_is_exact() -> None:
     np.testing.assert_allclose(curvature(trough, 30, 50, "profile")[5, 5], -2e-4)
 
 
-def test_steps_of_degrees_are_those_of_the_ellipsoid() -> None:
+def test_grid_spacing_equals_that_of_the_ellipsoid() -> None:
     pyproj = pytest.importorskip("pyproj")
     latitude, longitude = np.arange(30.0, 30.05, 0.01), np.arange(112.0, 112.05, 0.01)
     dx, dy = grid_spacing(latitude, longitude)
@@ -70,7 +70,7 @@ def test_steps_of_degrees_are_those_of_the_ellipsoid() -> None:
     assert (grid_spacing(latitude[::-1], longitude)[1] < 0).all()
 
 
-def test_flow_goes_down_the_steepest_of_eight_slow_comparisons() -> None:
+def test_flow_equals_a_slow_search_for_the_steepest_neighbor() -> None:
     rng = np.random.default_rng(0)
     heights, dx, dy = rng.normal(size=(7, 9)), 90.0, 110.0
     heights[3, 4] = np.nan

@@ -225,7 +225,7 @@ def test_frames_before_the_damage_of_a_fits_cube_are_read(tmp_path: Path) -> Non
     path = save_fits(tmp_path / "a.fits", np.stack([GREY] * 40))
     os.truncate(path, path.stat().st_size - 30 * GREY.nbytes)
     number, text = message(frames(path))
-    assert 8 <= number <= 17  # FITS fills up to blocks of 2880 bytes
+    assert 8 <= number <= 17  # FITS pads to blocks of 2880 bytes
     assert text.startswith(f"{path}: frame {number}: damaged FITS (")
 
 

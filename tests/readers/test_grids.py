@@ -261,7 +261,7 @@ def test_levels_are_chosen(tmp_path: Path) -> None:
     assert float(open_grid(path, "air_temperature", select={"plev": 50000}).min()) == 250
 
 
-def test_several_files_follow_each_other_in_time(tmp_path: Path) -> None:
+def test_several_files_are_joined_in_time(tmp_path: Path) -> None:
     field = rain(40)
     written(field[20:], tmp_path / "a_later.nc")
     written(field[:20], tmp_path / "b_earlier.nc")

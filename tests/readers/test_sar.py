@@ -109,7 +109,7 @@ def test_counts_use_the_decibel_range_and_need_one(tmp_path: Path):
 
 
 @pytest.mark.parametrize("how", ["declared", "NaN", "-inf", "zero", "mask", "option", "half NaN"])
-def test_no_data_in_all_its_forms(tmp_path: Path, how: str):
+def test_all_kinds_of_missing_data(tmp_path: Path, how: str):
     power = sea()
     decibels = 10 * np.log10(power)
     hole = np.zeros((SIDE, SIDE), bool)

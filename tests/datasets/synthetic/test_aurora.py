@@ -55,7 +55,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert not set(first.values()) & set(other.values())
 
 
-def test_a_frame_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+def test_a_frame_does_not_depend_on_the_number_of_frames(tmp_path: Path) -> None:
     few = _digests(aurora.write(tmp_path / "few", 7, seed=1, size=SMALL))
     many = _digests(aurora.write(tmp_path / "many", 30, seed=1, size=SMALL))
     assert few.items() <= many.items()
@@ -89,7 +89,7 @@ def test_an_unwritable_path_is_named(tmp_path: Path, write, name: str) -> None:
         write(tmp_path, 1, seed=0, size=SMALL)
 
 
-def test_the_adapter_reads_back_what_is_written(tmp_path: Path) -> None:
+def test_the_adapter_reads_written_files(tmp_path: Path) -> None:
     data = KvammenAurora(KvammenAurora.synthetic(tmp_path, 14 * 7, seed=2), size=(32, 32))
     assert np.bincount(data.labels).tolist() == [14] * 7
     with Image.open(data.paths[0]) as frame:
@@ -149,11 +149,11 @@ def test_a_line_of_sight_meets_the_shell_at_the_geometric_distance() -> None:
     assert abs(away[0][low].mean() - 463) < 15  # 501 km for 110 km, less in proportion to the height
     assert away[0][high].max() < 5
     np.testing.assert_allclose(path[0][high], 1, atol=2e-3)
-    # A field line leans towards the equator: 10 km farther down, it is 2.3 km farther north.
+    # Field lines lean toward the equator, so the foot of a point 10 km higher is 2.3 km farther north.
     np.testing.assert_allclose((north[1] - north[0])[high], 10 / np.tan(np.radians(77)), atol=0.5)
 
 
-def test_stars_turn_about_the_pole() -> None:
+def test_stars_rotate_about_the_pole() -> None:
     vectors = np.array([[0.0, np.cos(np.radians(67.8)), np.sin(np.radians(67.8))], [1.0, 0.0, 0.0]])
     turned = night_sky._rotate_sky(vectors, 23.93 / 4)
     np.testing.assert_allclose(turned[0], vectors[0], atol=1e-12)
