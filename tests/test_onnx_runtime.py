@@ -98,8 +98,8 @@ def test_pictures_are_read_as_geovision_reads_them(name: str, resize: str, tmp_p
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (b"", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
         (b"\xff\xd8\xff\xe0 but no more", "not a picture|damaged"),
     ],
 )
@@ -113,7 +113,7 @@ def test_what_is_no_picture_is_told(content: bytes, message: str, tmp_path: Path
 def test_bad_pictures_are_told(tmp_path: Path):
     with pytest.raises(UnreadableError, match="no such file"):
         read_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(InputError, match="4x4 pixels; a picture needs 8"):
+    with pytest.raises(InputError, match="4x4 pixels; an image needs at least 8"):
         read_image(Image.new("RGB", (4, 4)))
     with pytest.raises(InputError, match="no declared full scale"):
         read_image(Image.new("F", (32, 32)))
@@ -155,7 +155,7 @@ def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: OnnxModel,
         model.read(values * 255)
     with pytest.raises(InputError, match=r"has shape \(3, 64, 64\) \(channel y x\), got \(3, 32, 32\)"):
         model.read(values[:, :32, :32])
-    with pytest.raises(InputError, match="no input is called 'picture'"):
+    with pytest.raises(InputError, match="unknown input 'picture'"):
         model.read({"picture": values})
     with pytest.raises(InputError, match="NaN or infinite"):
         model.read(np.full_like(values, np.nan))

@@ -163,7 +163,7 @@ def test_classes_that_do_not_match_are_an_error(root: Path, data: CCSN) -> None:
 
 
 def test_nothing_to_ask_about_is_an_error(model: GeoModel, data: CCSN) -> None:
-    with pytest.raises(DatasetError, match="ccsn: holds no samples"):
+    with pytest.raises(DatasetError, match="ccsn contains no samples"):
         collect_predictions(model, data.subset([]))
 
 
@@ -214,7 +214,7 @@ def test_a_record_that_contradicts_itself_is_an_error(predictions: Predictions, 
     (tmp_path / "bad.npz").write_text("not at all")
     with pytest.raises(InputError, match=r"bad\.npz: not a file of predictions"):
         Predictions.load(tmp_path / "bad.npz")
-    with pytest.raises(InputError, match=r"kept as \.npz or \.csv"):
+    with pytest.raises(InputError, match=r"stored as \.npz or \.csv"):
         predictions.save(tmp_path / "table.xlsx")
 
 
