@@ -273,7 +273,7 @@ def test_a_volume_without_measured_gates_is_reported_and_unknown_everywhere(tmp_
     blind = odim.write(tmp_path / "blind.h5", steady(np.nan))
     out = tmp_path / "labels.nc"
     assert label(blind, "--out", out, *HEIGHTS, *SMALL) == 0
-    assert f"{blind}: 2024-06-15T12:00:00 UTC; it covers nothing" in capsys.readouterr().err
+    assert f"{blind}: 2024-06-15T12:00:00 UTC; no valid cell on the grid" in capsys.readouterr().err
     with xr.open_dataset(out, engine="h5netcdf") as labels:
         assert (labels["hail"] == -1).all()
 

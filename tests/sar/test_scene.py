@@ -317,13 +317,17 @@ def test_a_model_of_the_published_images_needs_a_decibel_range(tiny: GeoModel, t
 @pytest.mark.parametrize(
     ("name", "limits", "line"),
     [
-        ("polarlow-tiny", {"co_pol": (-30, 0)}, "ranges are given for co_pol; input 'image' has"),
+        (
+            "polarlow-tiny",
+            {"co_pol": (-30, 0)},
+            "for co_pol; counts of input 'image' encode a quantity in cross_pol, co_pol",
+        ),
         (
             "polarlow-tiny",
             {"co_pol": (0, -30), "cross_pol": (-40, -5)},
             "the range of co_pol from 0 to -30 dB is empty",
         ),
-        ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in: no channel"),
+        ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in no channel"),
     ],
 )
 def test_invalid_decibel_ranges_are_refused(name: str, limits, line: str):
