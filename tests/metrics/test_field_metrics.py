@@ -1,5 +1,7 @@
-"""Scores of fields, of extremes, of events, of neighbourhoods, spectra and ensembles, against other libraries
-where there is one, and by hand."""
+"""Metrics of fields: compared with other libraries where possible, otherwise worked by hand.
+
+They cover extremes, events, neighborhoods, spectra and ensembles.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ _few = settings(max_examples=15, deadline=None)
 
 
 def rain(*shape: int, seed: int = 0, dry: float = 0.5, gaps: float = 0.0) -> Tensor:
-    """Rain in mm/day with dry cells, and cells that are missing."""
+    """Return rain in mm/day with dry and missing cells."""
     rng = np.random.default_rng(seed)
     values = rng.gamma(0.6, 9.0, shape) * (rng.random(shape) > dry)
     return torch.tensor(np.where(rng.random(shape) < gaps, np.nan, values))
@@ -55,7 +57,7 @@ def test_differences_are_those_of_pysteps(pysteps: ModuleType, gaps: float) -> N
         assert float(getattr(regression, own)(p, t)) == pytest.approx(float(theirs[name])), name
 
 
-def test_differences_over_all_that_is_there() -> None:
+def test_differences_use_all_valid_cells() -> None:
     p, t = pair(20, 6, 7, gaps=0.2)
     a, b = p.numpy(), t.numpy()
     there = np.isfinite(a) & np.isfinite(b)
@@ -83,7 +85,7 @@ def test_correlation_of_each_cell_and_of_each_step() -> None:
     assert float(in_space[7]) == pytest.approx(np.ma.corrcoef(a[7].ravel(), b[7].ravel())[0, 1])
 
 
-def test_nothing_to_score_is_undefined() -> None:
+def test_scores_without_valid_cells_are_undefined() -> None:
     p, t = pair(5, 3, 3)
     t[:, 1, 1] = math.nan
     assert torch.isnan(regression.rmse(p, t, over="time")[1, 1])
@@ -97,7 +99,7 @@ def test_nothing_to_score_is_undefined() -> None:
 )
 @_few
 @given(seed=st.integers(0, 2**31))
-def test_what_stands_in_cells_that_do_not_count_is_the_same(score, seed: int) -> None:
+def test_values_of_masked_cells_have_no_effect(score, seed: int) -> None:
     p, t = pair(4, 5, 6, seed=seed % 1000)
     valid = torch.rand(5, 6, generator=torch.Generator().manual_seed(seed)) < 0.6
     valid[0, :2] = True
@@ -139,9 +141,8 @@ def test_ssim_is_that_of_scikit_image() -> None:
     assert float(regression.ssim(p, t, data_range=80.0)) == pytest.approx(np.mean(expected), abs=1e-9)
 
 
-def test_multiscale_ssim_is_of_the_contrasts_of_torchmetrics_and_the_ssim_of_scikit_image() -> None:
-    """torchmetrics alone takes the coarsest scale's mean over mirrored margins too, which is not as
-    published."""
+def test_multiscale_ssim_combines_the_contrasts_of_torchmetrics_and_the_ssim_of_scikit_image() -> None:
+    """In torchmetrics, the mean of the coarsest scale includes mirrored margins, unlike the publication."""
     from skimage.metrics import structural_similarity
     from torchmetrics.functional.image import (
         multiscale_structural_similarity_index_measure,
@@ -170,7 +171,7 @@ def test_multiscale_ssim_is_of_the_contrasts_of_torchmetrics_and_the_ssim_of_sci
 @pytest.mark.parametrize(
     "score", [regression.ssim, lambda *a, **k: regression.multiscale_ssim(*a, scales=2, **k)]
 )
-def test_structure_does_not_see_missing_cells(score) -> None:
+def test_ssim_ignores_missing_cells(score) -> None:
     p, t = pair(2, 32, 30)
     t[:, :12, :9] = math.nan
     found = score(p, t, data_range=80.0)
@@ -193,12 +194,12 @@ def test_a_field_too_small_for_the_window_is_refused() -> None:
 
 
 def longest(days: list[bool], begins: list[bool]) -> int:
-    """By groups of equal neighbours, cut where a day begins anew."""
+    """Return the longest run of true days; a run ends where a new series begins."""
     numbered = list(zip(days, itertools.accumulate(begins), strict=True))
     return max((len(list(group)) for (day, _), group in itertools.groupby(numbered) if day), default=0)
 
 
-def test_indices_of_each_cell() -> None:
+def test_indices_of_each_cell_match_a_loop() -> None:
     field = rain(120, 4, 5, gaps=0.05)
     begins = torch.zeros(120, dtype=torch.bool)
     begins[[0, 40, 80]] = True
@@ -216,14 +217,14 @@ def test_indices_of_each_cell() -> None:
         assert float(extremes.cwd(field, begins=begins)[y, x]) == longest((days >= 1).tolist(), starts)
 
 
-def test_a_spell_does_not_go_on_over_summer() -> None:
+def test_a_spell_does_not_continue_over_summer() -> None:
     dry = torch.zeros(90, 1, 1)
     begins = torch.arange(90) % 30 == 0
     assert float(extremes.cdd(dry)) == 90
     assert float(extremes.cdd(dry, begins=begins)) == 30
 
 
-def test_a_cell_that_is_never_there_has_no_index() -> None:
+def test_a_cell_without_valid_values_has_no_index() -> None:
     field = rain(30, 2, 2)
     field[:, 0, 1] = math.nan
     for index in (extremes.r01, extremes.sdii, extremes.rx1day, extremes.cdd, extremes.cwd):
@@ -274,7 +275,7 @@ def test_events_are_those_of_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.detcatscores import det_cat_fct
 
     p, t = pair(30, 8, 9)
-    # pysteps takes a value above the threshold alone; none is equal to this one.
+    # pysteps counts only values above the threshold; no value equals it.
     theirs = det_cat_fct(p.numpy(), t.numpy(), thr=5.0)
     ours = events.contingency(p, t, 5.0)
     for own, name in (
@@ -337,7 +338,7 @@ def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: in
     dims = ("time", "y", "x")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Windows that lie within the grid alone: zeros around both fields make ours the same.
+        # scores uses only windows within the grid; zeros around both fields make the results equal.
         theirs = fss_2d(
             *(
                 xr.DataArray(torch.nn.functional.pad(each, (scale, scale, scale, scale)).numpy(), dims=dims)
@@ -364,7 +365,7 @@ def test_fss_lies_between_none_and_all(seed: int, scale: int) -> None:
 
 
 def test_fss_by_hand() -> None:
-    """One cell beside another: no skill in the cell, full use of a wide window."""
+    """Offset one cell: no skill at grid scale, full skill in a wide window."""
     p, t = torch.zeros(9, 9), torch.zeros(9, 9)
     p[4, 4], t[4, 5] = 10.0, 10.0
     assert float(neighborhood.fss(p, t, 5.0, 1)) == 0
@@ -384,7 +385,7 @@ def test_a_spectrum_is_that_of_pysteps(pysteps: ModuleType, side: int) -> None:
     np.testing.assert_allclose(frequency, theirs[0][1])
 
 
-def test_a_wave_stands_at_its_frequency() -> None:
+def test_a_wave_has_its_peak_at_its_frequency() -> None:
     x = torch.arange(48, dtype=torch.float64)
     wave = torch.sin(2 * torch.pi * x / 8).expand(30, 48)
     frequency, power = spectra.spectrum(wave, spacing=0.5)
@@ -435,7 +436,7 @@ def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> 
 def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.probscores import CRPS
 
-    # Without dry cells: of a truth that is just one of the members pysteps leaves a part out.
+    # Without dry cells: where the target equals one of the members, pysteps omits a term.
     members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 5, 6), (20, 5, 6)]))
     truth[:3] = math.nan
     assert float(ensemble.crps(members, truth, fair=False)) == pytest.approx(
