@@ -36,7 +36,8 @@ HINET = "geovision.models.hinet:build"
 def forms() -> Iterator[Any]:
     """Yield the exportable entries, each small form once, as many entries differ in size alone.
 
-    One entry per builder is always exported; HINet has its own test with a small form. The others are marked slow.
+    One entry per builder is always exported; HINet has its own test with a small form.
+    The others are marked slow.
     """
     seen, builders = set(), {(HINET, "")}
     for spec in ENTRIES:
