@@ -1,4 +1,4 @@
-"""What `import geovision` gives: the names it promises, and nothing slow."""
+"""Public API of `import geovision`: its names, and no slow imports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOW = ["torch", "torchvision", "timm", "numpy", "PIL", "lightning", "matplotlib
 
 
 def modules_after(program: str) -> set[str]:
-    """Top-level modules that a fresh interpreter holds after running `program`."""
+    """Return the top-level modules of a new interpreter after running `program`."""
     report = (
         f"{program}\nimport json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
     )
@@ -41,7 +41,7 @@ def test_the_registry_is_read_without_torch(use: str):
     assert modules_after(f"import geovision; {use}").isdisjoint(SLOW)
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     for name in geovision.__all__:
         assert getattr(geovision, name) is not None
     assert set(dir(geovision)) >= set(geovision.__all__)
@@ -91,7 +91,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def public_modules() -> list[str]:
-    """Every module of the package that declares `__all__`."""
+    """Return every module of the package that declares `__all__`."""
     root = Path(geovision.__file__).parent
     files = [path for path in root.rglob("*.py") if "\n__all__ = [" in path.read_text(encoding="utf-8")]
     return sorted(

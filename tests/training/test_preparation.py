@@ -54,7 +54,7 @@ def test_classes_of_the_task_need_no_option(tmp_path: Path) -> None:
     assert CCSN(tmp_path).model_kwargs() == {}
 
 
-def test_own_class_names_become_those_of_the_model(tmp_path: Path) -> None:
+def test_user_class_names_become_those_of_the_model(tmp_path: Path) -> None:
     data = photos(tmp_path / "own", "cumulus", "Ci")
     model = geovision.create("cloud-tiny", size=(32, 32))
     adapted = data.adapt_to(model)
