@@ -53,7 +53,7 @@ def model(folder: Path) -> OnnxModel:
 # --- equal inputs -------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
-COLOURS = RNG.integers(0, 256, (90, 140, 3), np.uint8)
+COLORS = RNG.integers(0, 256, (90, 140, 3), np.uint8)
 BIG = np.kron(RNG.integers(0, 256, (30, 40, 3), np.uint8), np.ones((24, 24, 1), np.uint8))
 
 
@@ -63,27 +63,27 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-PICTURES = {
-    "plain.png": (Image.fromarray(COLOURS), {}),
-    "grey.png": (Image.fromarray(COLOURS[..., 0]), {}),
-    "grey16.png": (Image.fromarray(COLOURS[..., 0].astype(np.uint16) * 257), {}),
-    "palette.png": (Image.fromarray(COLOURS).quantize(16), {}),
-    "clear.png": (Image.fromarray(np.dstack([COLOURS, COLOURS[..., 0]])), {}),
-    "cmyk.jpg": (Image.fromarray(COLOURS).convert("CMYK"), {}),
+IMAGES = {
+    "plain.png": (Image.fromarray(COLORS), {}),
+    "grey.png": (Image.fromarray(COLORS[..., 0]), {}),
+    "grey16.png": (Image.fromarray(COLORS[..., 0].astype(np.uint16) * 257), {}),
+    "palette.png": (Image.fromarray(COLORS).quantize(16), {}),
+    "clear.png": (Image.fromarray(np.dstack([COLORS, COLORS[..., 0]])), {}),
+    "cmyk.jpg": (Image.fromarray(COLORS).convert("CMYK"), {}),
     "big.jpg": (Image.fromarray(BIG), {"quality": 90}),
     "turned.jpg": (Image.fromarray(BIG), {"exif": turned(6), "quality": 90}),
-    "upside.jpg": (Image.fromarray(COLOURS), {"exif": turned(3)}),
+    "upside.jpg": (Image.fromarray(COLORS), {"exif": turned(3)}),
     "first.gif": (
-        Image.fromarray(COLOURS),
+        Image.fromarray(COLORS),
         {"save_all": True, "append_images": [Image.new("RGB", (140, 90))]},
     ),
 }
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_images_are_read_as_by_geovision(name: str, resize: str, tmp_path: Path):
-    picture, options = PICTURES[name]
+    picture, options = IMAGES[name]
     path = tmp_path / name
     picture.save(path, **options)
     task = {"squash": "cloud", "crop": "aurora"}[resize]

@@ -387,7 +387,7 @@ def test_audit_writes_its_findings(run, photos: Path, tmp_path: Path):
     assert_one_line(run("audit", "ccns", photos), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'")
 
 
-def test_download_of_an_unknown_data_set(run, tmp_path: Path):
+def test_download_of_an_unknown_dataset(run, tmp_path: Path):
     assert_one_line(
         run("download", "ccns", tmp_path), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'"
     )

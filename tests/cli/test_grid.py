@@ -56,9 +56,7 @@ def test_train_evaluate_and_grid_run_in_sequence(
     assert (fine(out).fillna(0) >= 0).all()
 
 
-def unlabelled(
-    coarse: CoarseRain, path: Path, change=lambda values: values, units: str | None = None
-) -> Path:
+def with_unit(coarse: CoarseRain, path: Path, change=lambda values: values, units: str | None = None) -> Path:
     """Write changed coarse rain, in kg m-2 s-1, with another unit attribute or none."""
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
     dataset["precipitation"].values = change(dataset["precipitation"].values)
@@ -70,7 +68,7 @@ def unlabelled(
     return path
 
 
-def _holed(values: np.ndarray) -> np.ndarray:
+def _with_gaps(values: np.ndarray) -> np.ndarray:
     values = values.copy()
     values[5] = np.nan
     return values
@@ -100,7 +98,7 @@ def test_invalid_rain_is_one_line_of_error_and_nothing_is_written(
     what: str, saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, units, options, message = CHANGES[what]
-    bad = unlabelled(coarse, tmp_path / "bad.nc", change, units)
+    bad = with_unit(coarse, tmp_path / "bad.nc", change, units)
     out = tmp_path / "out.nc"
     out.write_text("previous content")
     assert run("grid", saved, bad, "--out", out, *options) == 1
@@ -111,9 +109,9 @@ def test_invalid_rain_is_one_line_of_error_and_nothing_is_written(
 
 
 def test_rounding_and_dry_days_are_no_error(saved: Path, coarse: CoarseRain, tmp_path: Path) -> None:
-    rounded = unlabelled(coarse, tmp_path / "a.nc", lambda v: np.where(v > 0, v, -1e-10), "[kg m-2 s-1]")
+    rounded = with_unit(coarse, tmp_path / "a.nc", lambda v: np.where(v > 0, v, -1e-10), "[kg m-2 s-1]")
     assert run("grid", saved, rounded, "--out", tmp_path / "a_out.nc") == 0
-    holed = unlabelled(coarse, tmp_path / "b.nc", _holed)
+    holed = with_unit(coarse, tmp_path / "b.nc", _with_gaps)
     assert run("grid", saved, holed, "--out", tmp_path / "b_out.nc", "--unit", "pr=kg m-2 s-1") == 0
     plain, with_hole = fine(tmp_path / "a_out.nc"), fine(tmp_path / "b_out.nc")
     assert np.isnan(with_hole[5]).all()
@@ -138,7 +136,9 @@ def test_shuffled_or_duplicate_times_are_reported(
     assert message in capsys.readouterr().err
 
 
-def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseRain, tmp_path: Path) -> None:
+def test_other_regions_and_missing_or_unknown_fields_are_refused(
+    saved: Path, coarse: CoarseRain, tmp_path: Path
+) -> None:
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")
     dataset.assign_coords(lat=dataset["lat"] - 80).to_netcdf(tmp_path / "south.nc", engine="h5netcdf")
     model = geovision.load(saved)

@@ -102,8 +102,8 @@ def test_the_page_is_self_contained(written: Path) -> None:
         assert sum(each.startswith(f"{name}/answers/") for each in files) >= 4
         assert any(each.startswith(f"{name}/report/") for each in files)
     for each in files:
-        with Image.open(written.parent / unquote(each)) as picture:
-            assert min(picture.size) > 50
+        with Image.open(written.parent / unquote(each)) as image:
+            assert min(image.size) > 50
 
 
 def test_the_table_holds_the_measured_scores(written: Path) -> None:

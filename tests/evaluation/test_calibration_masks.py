@@ -16,7 +16,7 @@ from geovision.evaluation import calibrate, calibrate_mask, fit_platt, predict_b
 from geovision.metrics import create
 
 
-def test_the_fit_is_that_of_scikit_learn() -> None:
+def test_the_fit_matches_scikit_learn() -> None:
     linear = pytest.importorskip("sklearn.linear_model")
     rng = np.random.default_rng(0)
     logits = rng.normal(-1, 3, 4000)

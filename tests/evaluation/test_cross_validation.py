@@ -40,8 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> CCSN:
         for index in range(1, 6):
             coarse = random.uniform(0, 255, (5, 5, 3))
             coarse[..., number] *= 0.3
-            picture = Image.fromarray(coarse.astype(np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
-            picture.save(root / name / f"{name}-N{index:03d}.jpg", quality=95)
+            image = Image.fromarray(coarse.astype(np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
+            image.save(root / name / f"{name}-N{index:03d}.jpg", quality=95)
         shutil.copy(root / name / f"{name}-N001.jpg", root / name / f"{name}-N006.jpg")
     return CCSN(root, size=SIZE)
 

@@ -174,7 +174,7 @@ def test_an_empty_dataset_is_an_error(model: GeoModel, data: CCSN) -> None:
 # --- the record ---------------------------------------------------------------------------------
 
 
-def test_predictions_come_back_as_they_were(predictions: Predictions, tmp_path: Path) -> None:
+def test_saved_predictions_are_restored(predictions: Predictions, tmp_path: Path) -> None:
     back = Predictions.load(predictions.save(tmp_path / "all.npz"))
     for name in ("probabilities", "labels", "logits", "features", "positions"):
         assert torch.equal(getattr(back, name), getattr(predictions, name))

@@ -115,7 +115,7 @@ WITH_MAPS = ("cloud-mobilenetv2", "cloud-vit", "polarlow-xception")
 
 
 @pytest.mark.parametrize("name", WITH_MAPS)
-def test_the_map_of_the_graph_is_that_of_explain(name: str):
+def test_the_map_of_the_graph_matches_explain(name: str):
     model, written = exported(name)
     inputs = inputs_of(model, 2, seed=4)
     found = run_onnx(written, feed(model, inputs))[MAP_OUTPUT]
@@ -130,11 +130,11 @@ def test_the_map_of_the_graph_is_that_of_explain(name: str):
 def test_the_graph_takes_masks_of_missing_values():
     model, written = exported("polarlow-xception")
     inputs = inputs_of(model, 2)
-    there = torch.ones_like(inputs["image"], dtype=torch.bool)
-    there[:, :, 8:] = False
+    is_valid = torch.ones_like(inputs["image"], dtype=torch.bool)
+    is_valid[:, :, 8:] = False
     with torch.no_grad():
-        expected = model(inputs, valid={"image": there}).values.numpy()
-    given = feed(model, inputs) | {"image_valid": there.numpy()}
+        expected = model(inputs, valid={"image": is_valid}).values.numpy()
+    given = feed(model, inputs) | {"image_valid": is_valid.numpy()}
     np.testing.assert_allclose(run_onnx(written, given)["logits"], expected, atol=1e-4)
 
 
@@ -145,8 +145,8 @@ def test_scalars_of_a_photo_may_be_missing():
     given = feed(model, photos)
     assert list(given) == ["image", "scalars", "scalars_valid"]
     with torch.no_grad():
-        there, absent = model(photos).values, model({"image": photos["image"]}).values
-    np.testing.assert_allclose(run_onnx(written, given)["logits"], there.numpy(), atol=1e-4)
+        is_valid, absent = model(photos).values, model({"image": photos["image"]}).values
+    np.testing.assert_allclose(run_onnx(written, given)["logits"], is_valid.numpy(), atol=1e-4)
     given["scalars_valid"] = np.zeros_like(given["scalars_valid"])
     np.testing.assert_allclose(run_onnx(written, given)["logits"], absent.numpy(), atol=1e-4)
 
@@ -166,10 +166,10 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet(time: int):
         given["radar_valid"][:, :, :, :5] = False
         given["dem_valid"][:] = False
         valid = {name: torch.from_numpy(given[f"{name}_valid"]) for name in inputs}
-        there = {name: values for name, values in inputs.items() if name != "dem"}
+        is_valid = {name: values for name, values in inputs.items() if name != "dem"}
         with torch.no_grad():
             output = model(inputs, valid=valid)
-            without = model(there, valid={"radar": valid["radar"]}).values
+            without = model(is_valid, valid={"radar": valid["radar"]}).values
             whole = model(inputs).values
         found = run_onnx(written, given)
         np.testing.assert_allclose(found["values"], output.values.numpy(), atol=1e-4, rtol=0)

@@ -121,7 +121,7 @@ def test_calibration_error_by_hand() -> None:
     assert value("calibration_error", probabilities, torch.tensor([0, 0, 1, 1])) == pytest.approx(expected)
 
 
-def test_calibration_error_takes_a_sum_a_hair_above_one() -> None:
+def test_calibration_error_accepts_a_sum_slightly_above_one() -> None:
     # Summed probabilities of merged classes can round to above 1; they are not logits.
     probabilities = torch.tensor([[1.0000001, 0.0, 0.0, 0.0]]).repeat(8, 1)
     assert value("calibration_error", probabilities, torch.zeros(8, dtype=torch.int64)) == 0

@@ -46,13 +46,13 @@ def pair(*shape: int, seed: int = 0, gaps: float = 0.0) -> tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
-def test_differences_are_those_of_pysteps(pysteps: ModuleType, gaps: float) -> None:
+def test_differences_match_pysteps(pysteps: ModuleType, gaps: float) -> None:
     from pysteps.verification.detcontscores import det_cont_fct
 
     p, t = pair(20, 6, 7, gaps=gaps)
     names = {"rmse": "RMSE", "mae": "MAE", "bias": "ME", "correlation": "corr_p"}
-    there = p.isfinite() & t.isfinite()
-    theirs = det_cont_fct(*(each.where(there, torch.nan).numpy() for each in (p, t)), list(names.values()))
+    is_valid = p.isfinite() & t.isfinite()
+    theirs = det_cont_fct(*(each.where(is_valid, torch.nan).numpy() for each in (p, t)), list(names.values()))
     for own, name in names.items():
         assert float(getattr(regression, own)(p, t)) == pytest.approx(float(theirs[name])), name
 
@@ -60,17 +60,17 @@ def test_differences_are_those_of_pysteps(pysteps: ModuleType, gaps: float) -> N
 def test_differences_use_all_valid_cells() -> None:
     p, t = pair(20, 6, 7, gaps=0.2)
     a, b = p.numpy(), t.numpy()
-    there = np.isfinite(a) & np.isfinite(b)
-    d = (a - b)[there]
-    assert 0.5 < there.mean() < 0.75
+    is_valid = np.isfinite(a) & np.isfinite(b)
+    d = (a - b)[is_valid]
+    assert 0.5 < is_valid.mean() < 0.75
     assert float(regression.rmse(p, t)) == pytest.approx(np.sqrt((d**2).mean()))
     assert float(regression.mae(p, t)) == pytest.approx(np.abs(d).mean())
     assert float(regression.bias(p, t)) == pytest.approx(d.mean())
-    assert float(regression.relative_bias(p, t)) == pytest.approx(d.mean() / b[there].mean())
-    assert float(regression.correlation(p, t)) == pytest.approx(np.corrcoef(a[there], b[there])[0, 1])
+    assert float(regression.relative_bias(p, t)) == pytest.approx(d.mean() / b[is_valid].mean())
+    assert float(regression.correlation(p, t)) == pytest.approx(np.corrcoef(a[is_valid], b[is_valid])[0, 1])
     assert float(regression.psnr(p, t, data_range=100)) == pytest.approx(10 * np.log10(1e4 / (d**2).mean()))
     assert float(regression.wasserstein(p, t)) == pytest.approx(
-        scipy.stats.wasserstein_distance(a[there], b[there])
+        scipy.stats.wasserstein_distance(a[is_valid], b[is_valid])
     )
 
 
@@ -115,20 +115,20 @@ def test_shapes_that_differ_are_refused() -> None:
         regression.rmse(torch.zeros(2, 3, 3), torch.zeros(2, 3, 4))
 
 
-def test_quantile_pairs_are_those_of_numpy() -> None:
+def test_quantile_pairs_match_numpy() -> None:
     p, t = pair(50, 8, 8, gaps=0.1)
-    there = torch.isfinite(p) & torch.isfinite(t)
+    is_valid = torch.isfinite(p) & torch.isfinite(t)
     q = torch.tensor([0.5, 0.99, 0.999], dtype=torch.float64)
     found = regression.quantile_pairs(p, t, quantiles=q)
     for values, each in zip((p, t), found, strict=True):
-        np.testing.assert_allclose(each, np.quantile(values[there], q), rtol=1e-6)
+        np.testing.assert_allclose(each, np.quantile(values[is_valid], q), rtol=1e-6)
     assert regression.quantile_pairs(p, t)[0].diff().min() >= 0
 
 
 # --- structure ----------------------------------------------------------------------------------
 
 
-def test_ssim_is_that_of_scikit_image() -> None:
+def test_ssim_matches_scikit_image() -> None:
     from skimage.metrics import structural_similarity
 
     p, t = pair(3, 24, 31)
@@ -206,12 +206,12 @@ def test_indices_of_each_cell_match_a_loop() -> None:
     a = field.numpy()
     for y, x in itertools.product(range(4), range(5)):
         days = a[:, y, x]
-        there = days[np.isfinite(days)]
-        wet = there[there >= 1]
-        assert float(extremes.r01(field)[y, x]) == pytest.approx(len(wet) / len(there))
+        is_valid = days[np.isfinite(days)]
+        wet = is_valid[is_valid >= 1]
+        assert float(extremes.r01(field)[y, x]) == pytest.approx(len(wet) / len(is_valid))
         assert float(extremes.sdii(field)[y, x]) == pytest.approx(wet.mean())
-        assert float(extremes.rx1day(field)[y, x]) == there.max()
-        assert float(extremes.quantile(field, 0.95)[y, x]) == pytest.approx(np.quantile(there, 0.95))
+        assert float(extremes.rx1day(field)[y, x]) == is_valid.max()
+        assert float(extremes.quantile(field, 0.95)[y, x]) == pytest.approx(np.quantile(is_valid, 0.95))
         starts = begins.tolist()
         assert float(extremes.cdd(field, begins=begins)[y, x]) == longest((days < 1).tolist(), starts)
         assert float(extremes.cwd(field, begins=begins)[y, x]) == longest((days >= 1).tolist(), starts)
@@ -232,7 +232,7 @@ def test_a_cell_without_valid_values_has_no_index() -> None:
     assert torch.isnan(extremes.quantile(field, 0.99)).tolist() == [[False, True], [False, False]]
 
 
-def test_the_bias_of_an_index_is_over_common_cells() -> None:
+def test_the_bias_of_an_index_uses_common_cells() -> None:
     p, t = pair(60, 3, 3)
     t[:, 0, 0] = math.nan
     p[:, 0, 0] = 1e3
@@ -260,7 +260,7 @@ _PROPERTIES = {
 }
 
 
-def test_events_are_those_of_scores(scores: ModuleType) -> None:
+def test_events_match_scores(scores: ModuleType) -> None:
     import xarray as xr
 
     p, t = pair(30, 8, 9, gaps=0.1)
@@ -271,7 +271,7 @@ def test_events_are_those_of_scores(scores: ModuleType) -> None:
         assert float(getattr(ours, own)) == pytest.approx(float(getattr(table, theirs)())), own
 
 
-def test_events_are_those_of_pysteps(pysteps: ModuleType) -> None:
+def test_events_match_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.detcatscores import det_cat_fct
 
     p, t = pair(30, 8, 9)
@@ -318,11 +318,11 @@ def test_tables_add_up_and_a_rare_event_may_be_undefined() -> None:
         assert math.isnan(float(getattr(none, name)))
 
 
-# --- neighbourhood and spectra ------------------------------------------------------------------
+# --- neighborhood and spectra -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [1, 2, 5, 9])
-def test_fss_is_that_of_pysteps(pysteps: ModuleType, scale: int) -> None:
+def test_fss_matches_pysteps(pysteps: ModuleType, scale: int) -> None:
     from pysteps.verification.spatialscores import fss
 
     p, t = pair(20, 23)
@@ -330,7 +330,7 @@ def test_fss_is_that_of_pysteps(pysteps: ModuleType, scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [3, 5])
-def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: int) -> None:
+def test_fss_over_several_fields_matches_scores(scores: ModuleType, scale: int) -> None:
     import xarray as xr
     from scores.spatial import fss_2d
 
@@ -355,7 +355,7 @@ def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: in
 
 @_few
 @given(seed=st.integers(0, 1000), scale=st.integers(1, 12))
-def test_fss_lies_between_none_and_all(seed: int, scale: int) -> None:
+def test_fss_is_between_zero_and_one(seed: int, scale: int) -> None:
     p, t = pair(3, 12, 14, seed=seed, gaps=0.1)
     assert 0 <= float(neighborhood.fss(p, t, 5.0, scale)) <= 1
     assert float(neighborhood.fss(t, t, 5.0, scale)) == 1
@@ -375,7 +375,7 @@ def test_fss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("side", [32, 33])
-def test_a_spectrum_is_that_of_pysteps(pysteps: ModuleType, side: int) -> None:
+def test_a_spectrum_matches_pysteps(pysteps: ModuleType, side: int) -> None:
     from pysteps.utils.spectral import rapsd
 
     field = rain(3, side, side)
@@ -393,7 +393,7 @@ def test_a_wave_has_its_peak_at_its_frequency() -> None:
     assert len(frequency) == 24
 
 
-def test_spectral_distance_is_that_of_the_spectra_of_pysteps(pysteps: ModuleType) -> None:
+def test_spectral_distance_matches_pysteps(pysteps: ModuleType) -> None:
     from pysteps.utils.spectral import rapsd
 
     p, t = pair(3, 33, 33)
@@ -420,7 +420,7 @@ def test_spectral_distance() -> None:
 
 
 @pytest.mark.parametrize(("fair", "method"), [(True, "fair"), (False, "ecdf")])
-def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> None:
+def test_crps_matches_scores(scores: ModuleType, fair: bool, method: str) -> None:
     import xarray as xr
 
     members, truth = rain(7, 20, 5, 6, seed=3), rain(20, 5, 6, seed=4)
@@ -433,7 +433,7 @@ def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> 
     assert float(ensemble.crps(members, truth, fair=fair)) == pytest.approx(float(theirs))
 
 
-def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
+def test_crps_matches_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.probscores import CRPS
 
     # Without dry cells: where the target equals one of the members, pysteps omits a term.
@@ -444,7 +444,7 @@ def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
     )
 
 
-def test_ranks_are_those_of_pysteps(pysteps: ModuleType) -> None:
+def test_ranks_match_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.ensscores import rankhist
 
     members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 30), (20, 30)]))
@@ -477,7 +477,7 @@ def test_ranks_of_dry_days_are_drawn_at_random() -> None:
     assert torch.equal(ranks, ensemble.rank_histogram(dry, torch.zeros(5000)).double())
 
 
-def test_reliability_is_that_of_scikit_learn() -> None:
+def test_reliability_matches_scikit_learn() -> None:
     from sklearn.calibration import calibration_curve
 
     members, truth = rain(10, 3000, seed=5), rain(3000, seed=6)
@@ -491,7 +491,7 @@ def test_reliability_is_that_of_scikit_learn() -> None:
     assert int(found.counts.sum()) == 3000
 
 
-def test_pinball_is_that_of_scikit_learn_and_least_at_the_quantile() -> None:
+def test_pinball_matches_scikit_learn_and_least_at_the_quantile() -> None:
     from sklearn.metrics import mean_pinball_loss
 
     truth = rain(3000)

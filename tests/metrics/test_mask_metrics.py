@@ -48,13 +48,15 @@ def _fields(seed: int = 0, samples: int = 6, side: int = 48) -> tuple[torch.Tens
     return torch.tensor(probability), torch.tensor(truth)
 
 
-def test_rare_events_and_skill_are_those_of_scores() -> None:
+def test_rare_events_and_skill_match_scores() -> None:
     categorical = pytest.importorskip("scores.categorical")
     xarray = pytest.importorskip("xarray")
     probability, truth = _fields()
-    there = ~torch.isnan(truth)
-    predicted, seen = (xarray.DataArray(each[there].double().numpy()) for each in (probability >= 0.4, truth))
-    table = categorical.BinaryContingencyManager(predicted, seen)
+    valid = ~torch.isnan(truth)
+    predicted, observed = (
+        xarray.DataArray(each[valid].double().numpy()) for each in (probability >= 0.4, truth)
+    )
+    table = categorical.BinaryContingencyManager(predicted, observed)
     for name, expected in (
         ("pofd", table.probability_of_false_detection()),
         ("sedi", table.symmetric_extremal_dependence_index()),
@@ -66,12 +68,12 @@ def test_rare_events_and_skill_are_those_of_scores() -> None:
         assert float(create(name, TARGET)(probability, truth)) == pytest.approx(float(expected), rel=1e-9)
     from scores.probability import brier_score
 
-    p, t = (xarray.DataArray(each[there].numpy()) for each in (probability, truth))
+    p, t = (xarray.DataArray(each[valid].numpy()) for each in (probability, truth))
     skill = 1 - float(brier_score(p, t)) / float(brier_score(xarray.full_like(p, float(t.mean())), t))
     assert float(create("brier_skill", TARGET)(probability, truth)) == pytest.approx(skill, rel=1e-9)
 
 
-def test_fractions_at_every_scale_are_those_of_scores() -> None:
+def test_fractions_at_every_scale_match_scores() -> None:
     spatial = pytest.importorskip("scores.spatial")
     probability, truth = _fields()
     truth = truth.nan_to_num(0.0)
@@ -92,7 +94,7 @@ def test_fractions_at_every_scale_are_those_of_scores() -> None:
     )
 
 
-def _fraction_sums(predicted: np.ndarray, seen: np.ndarray, scale: int) -> tuple[float, float]:
+def _fraction_sums(predicted: np.ndarray, observed: np.ndarray, scale: int) -> tuple[float, float]:
     """Return numerator and denominator of the score from cumulative sums."""
 
     def fractions(mask: np.ndarray) -> np.ndarray:
@@ -101,49 +103,51 @@ def _fraction_sums(predicted: np.ndarray, seen: np.ndarray, scale: int) -> tuple
             total[scale:, scale:] - total[:-scale, scale:] - total[scale:, :-scale] + total[:-scale, :-scale]
         )[scale // 2 + 1 : scale // 2 + 49, scale // 2 + 1 : scale // 2 + 49] / scale**2
 
-    p, t = fractions(predicted), fractions(seen)
+    p, t = fractions(predicted), fractions(observed)
     return float(((p - t) ** 2).sum()), float((p**2).sum() + (t**2).sum())
 
 
-def test_rare_events_are_those_of_pysteps(pysteps: ModuleType) -> None:
+def test_rare_events_match_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.detcatscores import det_cat_fct
 
     probability, truth = _fields()
-    there = ~torch.isnan(truth)  # pysteps treats a missing cell as one without the event
-    found = det_cat_fct(probability[there].numpy(), truth[there].numpy(), 0.4, ["CSI", "HSS", "FA"])
+    valid = ~torch.isnan(truth)  # pysteps treats a missing cell as one without the event
+    found = det_cat_fct(probability[valid].numpy(), truth[valid].numpy(), 0.4, ["CSI", "HSS", "FA"])
     for ours, theirs in (("csi", "CSI"), ("hss", "HSS"), ("pofd", "FA")):
         assert float(create(ours, TARGET)(probability, truth)) == pytest.approx(found[theirs], rel=1e-6)
 
 
-def test_reliability_curves_and_counts_are_those_of_scikit_learn() -> None:
+def test_reliability_curves_and_counts_match_scikit_learn() -> None:
     calibration = pytest.importorskip("sklearn.calibration")
     probability, truth = _fields()
-    there = ~torch.isnan(truth)
-    happened, predicted = calibration.calibration_curve(
-        truth[there], probability[there], n_bins=RELIABILITY_BINS
+    valid = ~torch.isnan(truth)
+    frequency, predicted = calibration.calibration_curve(
+        truth[valid], probability[valid], n_bins=RELIABILITY_BINS
     )
     found = reliability_curve(probability, truth)
     filled = found.counts > 0
-    np.testing.assert_allclose(found.observed[filled], happened, rtol=1e-9)
+    np.testing.assert_allclose(found.observed[filled], frequency, rtol=1e-9)
     np.testing.assert_allclose(found.forecast[filled], predicted, rtol=1e-9)
-    assert float(found.counts.sum()) == float(there.sum())
+    assert float(found.counts.sum()) == float(valid.sum())
     error = (found.counts * (found.observed - found.forecast).abs()).nansum() / found.counts.sum()
     assert float(create("calibration_error", TARGET)(probability, truth)) == pytest.approx(float(error))
 
 
 def test_objects_are_matched_within_the_distance_and_counted_once() -> None:
-    seen, predicted = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
-    seen[2:4, 2:4] = seen[4, 4] = True  # one object: diagonal neighbors belong to it
-    seen[15:17, 15:17] = True
+    observed, predicted = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
+    observed[2:4, 2:4] = observed[4, 4] = True  # one object: diagonal neighbors belong to it
+    observed[15:17, 15:17] = True
     predicted[2:4, 8:10] = True  # 4 cells next to the corner of the first: (3, 8) to (4, 4) is sqrt(17)
     predicted[0, 19] = True
-    assert match_objects(predicted, seen, max_distance=5) == ObjectCounts(2, 1, 2, 1, pytest.approx(17**0.5))
-    assert match_objects(predicted, seen, max_distance=4) == ObjectCounts(2, 0, 2, 2, 0.0)
-    assert match_objects(seen, seen, max_distance=0) == ObjectCounts(2, 2, 2, 0, 0.0)
-    assert match_objects(np.zeros_like(seen), seen, max_distance=99) == ObjectCounts(2, 0, 0, 0, 0.0)
+    assert match_objects(predicted, observed, max_distance=5) == ObjectCounts(
+        2, 1, 2, 1, pytest.approx(17**0.5)
+    )
+    assert match_objects(predicted, observed, max_distance=4) == ObjectCounts(2, 0, 2, 2, 0.0)
+    assert match_objects(observed, observed, max_distance=0) == ObjectCounts(2, 2, 2, 0, 0.0)
+    assert match_objects(np.zeros_like(observed), observed, max_distance=99) == ObjectCounts(2, 0, 0, 0, 0.0)
     batch = (
-        torch.tensor(np.stack([predicted, seen])[:, None]).double(),
-        torch.tensor(np.stack([seen, seen])[:, None]).double(),
+        torch.tensor(np.stack([predicted, observed])[:, None]).double(),
+        torch.tensor(np.stack([observed, observed])[:, None]).double(),
     )
     assert float(create("object_pod", TARGET)(*batch)) == 3 / 4
     assert float(create("object_far", TARGET)(*batch)) == 1 / 4
@@ -155,10 +159,10 @@ def test_objects_are_matched_within_the_distance_and_counted_once() -> None:
 def test_objects_match_an_exhaustive_search(seed: int) -> None:
     measure = pytest.importorskip("skimage.measure")
     rng = np.random.default_rng(seed)
-    predicted, seen = rng.random((2, 12, 12)) < 0.06
-    hits = match_objects(predicted, seen, max_distance=2)
+    predicted, observed = rng.random((2, 12, 12)) < 0.06
+    hits = match_objects(predicted, observed, max_distance=2)
     distances = []
-    areas, number = measure.label(seen, connectivity=2, return_num=True)
+    areas, number = measure.label(observed, connectivity=2, return_num=True)
     for area in range(1, number + 1):
         own, other = np.argwhere(areas == area), np.argwhere(predicted)
         apart = (

@@ -58,13 +58,13 @@ def longest(days: pd.Series) -> int:
     return max((len(list(group)) for yes, group in itertools.groupby(days) if yes), default=0)
 
 
-def by_hand(field: np.ndarray, there: np.ndarray, dates: pd.DatetimeIndex, *, wet: bool) -> np.ndarray:
+def by_hand(field: np.ndarray, valid: np.ndarray, dates: pd.DatetimeIndex, *, wet: bool) -> np.ndarray:
     """Return the longest spell per winter and cell, shape (winter, y, x), over the full calendar."""
     calendar = pd.date_range(dates[0], dates[-1])
     winter = calendar.year + (calendar.month >= 7)
     found = []
     for y, x in itertools.product(range(field.shape[1]), range(field.shape[2])):
-        values = pd.Series(field[:, y, x], dates).where(there[:, y, x]).reindex(calendar)
+        values = pd.Series(field[:, y, x], dates).where(valid[:, y, x]).reindex(calendar)
         spell = values >= 1 if wet else values < 1
         found.append(
             [
@@ -90,14 +90,14 @@ def test_spells_end_with_the_winter_and_at_a_missing_day(winters: CoarseRain, na
     assert isinstance(report, DenseReport)
     assert report.predictions is not None
     prediction, truth = (each[:, 0].numpy() for each in report.predictions)
-    there, dates = np.isfinite(truth) & np.isfinite(prediction), pd.DatetimeIndex(winters.dates)
-    assert not there.all()
-    predicted, seen = (by_hand(field, there, dates, wet=wet) for field in (prediction, truth))
-    assert report.metrics[name].value == pytest.approx(np.nanmean(predicted - seen), abs=1e-9)
+    valid, dates = np.isfinite(truth) & np.isfinite(prediction), pd.DatetimeIndex(winters.dates)
+    assert not valid.all()
+    predicted, observed = (by_hand(field, valid, dates, wet=wet) for field in (prediction, truth))
+    assert report.metrics[name].value == pytest.approx(np.nanmean(predicted - observed), abs=1e-9)
     assert report.metrics[name].value != 0
     # As a single series, the winters would have longer spells.
     whole = extremes.cdd(torch.from_numpy(truth)), extremes.cwd(torch.from_numpy(truth))
-    assert np.nansum(whole[wet].numpy()) > np.nansum(np.fmax.reduce(seen))
+    assert np.nansum(whole[wet].numpy()) > np.nansum(np.fmax.reduce(observed))
 
 
 def test_a_cell_without_values_in_a_group_is_not_counted() -> None:
@@ -148,10 +148,10 @@ def ensemble(members: int = 6, samples: int = 12) -> tuple[Tensor, Tensor]:
 def test_ensembles_are_scored_as_by_scores(scores: ModuleType) -> None:
     members, truth = ensemble()
     forecast = xr.DataArray(members.numpy(), dims=("t", "member", "y", "x"))
-    seen = xr.DataArray(truth[:, 0].numpy(), dims=("t", "y", "x"))
-    theirs = scores.probability.crps_for_ensemble(forecast, seen, "member", method="fair")
-    variance = forecast.var("member", ddof=1).where(seen.notnull()).mean()
-    error = scores.continuous.rmse(forecast.mean("member"), seen)
+    observed = xr.DataArray(truth[:, 0].numpy(), dims=("t", "y", "x"))
+    theirs = scores.probability.crps_for_ensemble(forecast, observed, "member", method="fair")
+    variance = forecast.var("member", ddof=1).where(observed.notnull()).mean()
+    error = scores.continuous.rmse(forecast.mean("member"), observed)
     built = {each.__name__: each(RAIN_TARGET) for each in (crps, spread, spread_error_ratio)}
     for metric in built.values():
         for batch in torch.arange(len(members)).split(5):
@@ -199,12 +199,12 @@ def test_draws_of_a_distribution_have_its_score() -> None:
     def cdf(x: float) -> float:
         return 1 - p + p * scipy.stats.gamma.cdf(x - 0.1, shape, scale=scale) if x >= 0 else 0.0
 
-    for seen in (0.0, 3.0, 20.0):
-        below = scipy.integrate.quad(lambda x: cdf(x) ** 2, 0, seen, limit=200)[0]
-        above = scipy.integrate.quad(lambda x: (1 - cdf(x)) ** 2, seen, seen + 200, limit=200)[0]
+    for observed in (0.0, 3.0, 20.0):
+        below = scipy.integrate.quad(lambda x: cdf(x) ** 2, 0, observed, limit=200)[0]
+        above = scipy.integrate.quad(lambda x: (1 - cdf(x)) ** 2, observed, observed + 200, limit=200)[0]
         drawn = head.sample(parameters, num_members=20, seed=1)[:, 0].transpose(0, 1)
-        found = float(crps(RAIN_TARGET)(drawn, torch.full((1, 1, 60, 60), seen)))
-        assert found == pytest.approx(below + above, rel=0.03), seen
+        found = float(crps(RAIN_TARGET)(drawn, torch.full((1, 1, 60, 60), observed)))
+        assert found == pytest.approx(below + above, rel=0.03), observed
 
 
 def model_of(data: CoarseRain, **options) -> GeoModel:
@@ -225,10 +225,10 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     assert all(each.members is not None for each in batches)
     drawn = torch.cat([each.members.fields for each in batches])  # type: ignore[union-attr]
     assert drawn.shape[:2] == (59, 20)
-    seen = torch.cat([each.truth for each in batches])[:, 0]
+    observed = torch.cat([each.truth for each in batches])[:, 0]
     theirs = scores.probability.crps_for_ensemble(
         xr.DataArray(drawn.numpy(), dims=("t", "member", "y", "x")),
-        xr.DataArray(seen.numpy(), dims=("t", "y", "x")),
+        xr.DataArray(observed.numpy(), dims=("t", "y", "x")),
         "member",
         method="fair",
     )
@@ -315,13 +315,13 @@ def test_the_taylor_diagram_has_points_of_all_days_and_of_each_winter(winters: C
     drawn = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o*"}
     assert list(drawn) == ["truth", "all", "winter 2001", "winter 2002", "winter 2003"]
     prediction, truth = (each.numpy() for each in report.predictions)
-    there = np.isfinite(truth) & np.isfinite(prediction)
+    valid = np.isfinite(truth) & np.isfinite(prediction)
     angle, radius = drawn["all"]
-    assert radius == pytest.approx(prediction[there].std() / truth[there].std(), rel=1e-5)
-    assert np.cos(angle) == pytest.approx(np.corrcoef(prediction[there], truth[there])[0, 1], rel=1e-5)
+    assert radius == pytest.approx(prediction[valid].std() / truth[valid].std(), rel=1e-5)
+    assert np.cos(angle) == pytest.approx(np.corrcoef(prediction[valid], truth[valid])[0, 1], rel=1e-5)
     first = np.array([unit == "winter 2001" for unit in winters.groups])
     angle, radius = drawn["winter 2001"]
-    p, t = prediction[first][there[first]], truth[first][there[first]]
+    p, t = prediction[first][valid[first]], truth[first][valid[first]]
     assert (radius, np.cos(angle)) == pytest.approx((p.std() / t.std(), np.corrcoef(p, t)[0, 1]), rel=1e-5)
 
 

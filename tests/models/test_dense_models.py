@@ -99,9 +99,9 @@ def test_training_learns_a_mask(detector: GeoModel, masks) -> None:
 
 def test_statistics_use_the_training_data_alone(downscaler: GeoModel, fields) -> None:
     truth = torch.stack([fields[0][n]["target"] for n in range(len(fields[0]))])
-    there = truth[torch.isfinite(truth)]
-    assert float(downscaler.head.limit) == pytest.approx(1.5 * float(there.max()))
-    assert float(downscaler.head.scale) == pytest.approx(float(there.std()), rel=1e-5)
+    is_valid = truth[torch.isfinite(truth)]
+    assert float(downscaler.head.limit) == pytest.approx(1.5 * float(is_valid.max()))
+    assert float(downscaler.head.scale) == pytest.approx(float(is_valid.std()), rel=1e-5)
     given = torch.stack([fields[0][n]["inputs"]["coarse"] for n in range(len(fields[0]))])
     assert float(downscaler.network.level) == pytest.approx(float(given.mean()), rel=1e-5)
 
@@ -140,8 +140,8 @@ def test_missing_targets_have_no_loss(fields) -> None:
     assert math.isfinite(float(loss))
     assert all(torch.isfinite(each.grad).all() for each in model.parameters())
     other = truth.nan_to_num(123.0)
-    there = torch.isfinite(truth)
-    assert float(model.loss(values, other, there)) == pytest.approx(float(loss))
+    is_valid = torch.isfinite(truth)
+    assert float(model.loss(values, other, is_valid)) == pytest.approx(float(loss))
 
 
 def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
@@ -221,9 +221,9 @@ def test_a_head_is_chosen_by_name_with_options(fields, tmp_path: Path) -> None:
     geovision.train(model, fields[0], progress=False)
     (prediction,) = geovision.load(model.save(tmp_path)).predict(dict(fields[1][0]["inputs"]))
     assert list(prediction.layers) == ["quantile_0.1", "quantile_0.5", "quantile_0.9"]
-    there = np.isfinite(prediction.values)
-    assert there.sum() == 142
-    assert (prediction.layers["quantile_0.1"] <= prediction.layers["quantile_0.9"])[there].all()
+    is_valid = np.isfinite(prediction.values)
+    assert is_valid.sum() == 142
+    assert (prediction.layers["quantile_0.1"] <= prediction.layers["quantile_0.9"])[is_valid].all()
     assert np.array_equal(prediction.layers["quantile_0.5"], prediction.values, equal_nan=True)
     with pytest.raises(OptionError, match="has no head 'nonsense'; known: quantiles"):
         fresh("field", head="nonsense")
@@ -256,8 +256,8 @@ def test_field_reports_have_intervals_where_states_are_sums(
         (batch.prediction, batch.truth) for batch in predict_batches(downscaler, fields[1], batch_size=5)
     ]
     p, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    there = torch.isfinite(t)
-    assert error.value == pytest.approx(float((p - t)[there].double().square().mean().sqrt()), rel=1e-6)
+    is_valid = torch.isfinite(t)
+    assert error.value == pytest.approx(float((p - t)[is_valid].double().square().mean().sqrt()), rel=1e-6)
     files = {path.name for path in report.save(tmp_path).iterdir()}
     assert files == {
         "metrics.json",
@@ -318,14 +318,14 @@ def mask_samples() -> tuple[Tensor, Tensor, Tensor]:
     predicted = (
         (torch.rand(truth.shape, generator=generator) + truth).clamp(0, 1.98) * 50
     ).floor() / 100 + 0.005
-    there = torch.rand(truth.shape, generator=generator) < 0.9
-    return predicted, truth, there
+    is_valid = torch.rand(truth.shape, generator=generator) < 0.9
+    return predicted, truth, is_valid
 
 
-def test_scores_of_masks_are_those_of_scikit_learn(mask_samples) -> None:
-    predicted, truth, there = mask_samples
-    holed = truth.where(there, torch.nan)
-    p, t = predicted[there].numpy(), truth[there].numpy()
+def test_scores_of_masks_match_scikit_learn(mask_samples) -> None:
+    predicted, truth, is_valid = mask_samples
+    holed = truth.where(is_valid, torch.nan)
+    p, t = predicted[is_valid].numpy(), truth[is_valid].numpy()
     found = {name: float(create(name, HAIL)(predicted, holed)) for name in ("f1", "brier", "pr_auc")}
     assert found["f1"] == pytest.approx(f1_score(t, p >= 0.4))
     assert found["brier"] == pytest.approx(brier_score_loss(t, p))
@@ -333,10 +333,10 @@ def test_scores_of_masks_are_those_of_scikit_learn(mask_samples) -> None:
 
 
 def test_tables_of_masks(mask_samples) -> None:
-    predicted, truth, there = mask_samples
-    table = create("probability_histogram", HAIL)(predicted, truth.where(there, torch.nan))
-    assert int(table[: 2 * PROBABILITY_BINS].sum()) == int(there.sum()) == int(table[-1])
-    assert int(table[PROBABILITY_BINS : 2 * PROBABILITY_BINS].sum()) == int(truth[there].sum())
+    predicted, truth, is_valid = mask_samples
+    table = create("probability_histogram", HAIL)(predicted, truth.where(is_valid, torch.nan))
+    assert int(table[: 2 * PROBABILITY_BINS].sum()) == int(is_valid.sum()) == int(table[-1])
+    assert int(table[PROBABILITY_BINS : 2 * PROBABILITY_BINS].sum()) == int(truth[is_valid].sum())
 
 
 def test_metrics_refuse_other_kinds_of_targets() -> None:

@@ -340,9 +340,9 @@ def test_a_missing_source_differs_from_an_average_one():
     network = HINet(SPECS, modules="tmc-mdffm", **SMALL).eval()
     nn.init.constant_(network.mdffm.missing[1], 7.0)
     inputs = sample()
-    nowhere = {"fy4b": torch.zeros_like(inputs["fy4b"], dtype=torch.bool)}
+    none_valid = {"fy4b": torch.zeros_like(inputs["fy4b"], dtype=torch.bool)}
     average = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])})
-    masked = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])}, valid=nowhere)
+    masked = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])}, valid=none_valid)
     absent = network.fuse({name: each for name, each in inputs.items() if name != "fy4b"})
     torch.testing.assert_close(masked, absent)
     assert (masked[:, 1:3] == 7).all()
@@ -441,7 +441,7 @@ def baselines() -> list[nn.Module]:
 
 def test_every_baseline_takes_all_sources_and_masks_missing_ones():
     inputs = sample(size=(32, 32))
-    nowhere = {"era5": torch.zeros_like(inputs["era5"], dtype=torch.bool)}
+    none_valid = {"era5": torch.zeros_like(inputs["era5"], dtype=torch.bool)}
     absent = {name: each for name, each in inputs.items() if name != "era5"}
     zeros = inputs | {"era5": torch.zeros_like(inputs["era5"])}
     for network in baselines():
@@ -449,7 +449,7 @@ def test_every_baseline_takes_all_sources_and_masks_missing_ones():
         with torch.no_grad():
             features = network(inputs)
             assert features.shape == (2, network.num_features, 32, 32)
-            torch.testing.assert_close(network(absent), network(zeros, valid=nowhere))
+            torch.testing.assert_close(network(absent), network(zeros, valid=none_valid))
             assert not torch.allclose(network(absent), network(zeros))
 
 

@@ -75,7 +75,7 @@ def numbers(predictions: list[Prediction], model: GeoModel) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def wanted(model: GeoModel, folder: Path) -> torch.Tensor:
+def expected(model: GeoModel, folder: Path) -> torch.Tensor:
     """Return the probabilities of the photos from the forward pass of the model."""
     counts = [
         read_rgb(path, model.inputs[0], SIZE) for path in sorted(folder.iterdir(), key=lambda p: int(p.stem))
@@ -89,20 +89,20 @@ def wanted(model: GeoModel, folder: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 13, 100])
 def test_a_folder_is_predicted_as_by_forward_for_any_batch_size(
-    model: GeoModel, folder: Path, wanted: torch.Tensor, batch_size: int
+    model: GeoModel, folder: Path, expected: torch.Tensor, batch_size: int
 ) -> None:
     predictions = model.predict(folder, batch_size=batch_size, precision="float32")
     assert [Path(prediction.source).stem for prediction in predictions] == [str(index) for index in range(13)]
-    torch.testing.assert_close(numbers(predictions, model), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(numbers(predictions, model), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_gives_the_same_labels(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+def test_bfloat16_gives_the_same_labels(model: GeoModel, folder: Path, expected: torch.Tensor) -> None:
     predictions = model.predict(folder, precision="bfloat16")
-    torch.testing.assert_close(numbers(predictions, model), wanted, rtol=0, atol=0.05)
-    first, second = wanted.topk(2, dim=1).values.T
+    torch.testing.assert_close(numbers(predictions, model), expected, rtol=0, atol=0.05)
+    first, second = expected.topk(2, dim=1).values.T
     clear = first - second > 0.1
     assert clear.sum() >= 5
-    same = numbers(predictions, model).argmax(1) == wanted.argmax(1)
+    same = numbers(predictions, model).argmax(1) == expected.argmax(1)
     assert same[clear].all()
 
 
@@ -120,7 +120,7 @@ def test_predictions_are_complete(model: GeoModel, folder: Path) -> None:
 # --- kinds of input -----------------------------------------------------------------------------
 
 
-def test_paths_arrays_tensors_and_images_agree(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+def test_paths_arrays_tensors_and_images_agree(model: GeoModel, folder: Path, expected: torch.Tensor) -> None:
     path = folder / "1.png"
     counts = read_rgb(path, model.inputs[0], SIZE)
     fraction = counts / np.float32(255)
@@ -143,7 +143,7 @@ def test_paths_arrays_tensors_and_images_agree(model: GeoModel, folder: Path, wa
     predictions = model.predict(given, precision="float32", batch_size=4)
     assert len(predictions) == len(given)
     torch.testing.assert_close(
-        numbers(predictions, model), wanted[1:2].expand(len(given), -1), rtol=1e-3, atol=1e-4
+        numbers(predictions, model), expected[1:2].expand(len(given), -1), rtol=1e-3, atol=1e-4
     )
     assert predictions[0].source == str(path)
     assert predictions[4].source == "[4]"
@@ -160,11 +160,11 @@ def test_a_batch_counts_as_single_samples(model: GeoModel) -> None:
     torch.testing.assert_close(numbers(whole, model), numbers(mapped, model), rtol=1e-4, atol=1e-6)
 
 
-def test_arrays_are_resized_like_files(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+def test_arrays_are_resized_like_files(model: GeoModel, folder: Path, expected: torch.Tensor) -> None:
     paths = [folder / "4.png", folder / "7.png", folder / "10.png"]
     arrays = [read_rgb(path, model.inputs[0]) / np.float32(255) for path in paths]
     predictions = model.predict(arrays, precision="float32")
-    torch.testing.assert_close(numbers(predictions, model), wanted[[4, 7, 10]], rtol=0, atol=0.02)
+    torch.testing.assert_close(numbers(predictions, model), expected[[4, 7, 10]], rtol=0, atol=0.02)
 
 
 def test_no_input_gives_no_prediction(model: GeoModel) -> None:
@@ -244,9 +244,9 @@ def test_the_optimized_copy_is_kept_until_the_weights_change(model: GeoModel) ->
     assert optimize_model(own, "float32") is first
     assert optimize_model(own, "bfloat16") is not first
     first = optimize_model(own, "float32")
-    optimiser = torch.optim.SGD(own.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
     own(torch.rand(2, 3, *SIZE)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert optimize_model(own, "float32") is not first
     first = optimize_model(own, "float32")
     own.load_state_dict(model.state_dict())
@@ -429,8 +429,8 @@ def test_a_batch_is_processed_in_chunks() -> None:
     whole = optimized(photos, {})
     for part in (1, 2, 7, 50):
         optimized.chunk_size = part
-        for found, wanted in zip(optimized(photos, {}), whole, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        for found, expected in zip(optimized(photos, {}), whole, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_larger_images_are_processed_in_smaller_chunks() -> None:
@@ -488,7 +488,7 @@ def test_asymmetric_padding_is_done_by_the_kernel(
     fused = ConvActivation(plain, nn.ReLU6())
     x = torch.randn(2, 6, *shape)
     with torch.no_grad():
-        wanted = F.relu6(plain(x))
-        torch.testing.assert_close(fused(x), wanted, rtol=1e-4, atol=1e-5)
+        expected = F.relu6(plain(x))
+        torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-5)
         fused.pack()
-        torch.testing.assert_close(fused(x), wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-5)

@@ -231,7 +231,7 @@ def test_invalid_quantiles_are_refused() -> None:
             QuantileHead(4, RAIN, quantiles=wrong)
 
 
-def test_the_likelihood_is_that_of_scipy() -> None:
+def test_the_likelihood_matches_scipy() -> None:
     truth = rain(3, 1, 4, 4)
     head = fitted(BernoulliGammaHead, truth)
     parameters = torch.randn(3, 3, 4, 4)

@@ -35,7 +35,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.serve import ServerLimits
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (96, 128), kind: str = "JPEG", **options) -> bytes:
+def image_bytes(seed: int = 0, size: tuple[int, int] = (96, 128), kind: str = "JPEG", **options) -> bytes:
     values = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     written = io.BytesIO()
     Image.fromarray(values).resize(size[::-1], Image.Resampling.BICUBIC).save(written, kind, **options)
@@ -67,8 +67,8 @@ def server(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_a_response_contains_the_prediction_of_the_model(server: Server, model: GeoModel, tmp_path: Path):
-    (tmp_path / "a.jpg").write_bytes(picture())
-    reply = server.predict(picture())
+    (tmp_path / "a.jpg").write_bytes(image_bytes())
+    reply = server.predict(image_bytes())
     assert reply.status == 200
     (expected,) = model.predict(tmp_path / "a.jpg")
     assert reply.json["label"] == expected.label
@@ -80,26 +80,29 @@ def test_a_response_contains_the_prediction_of_the_model(server: Server, model: 
 
 
 def test_the_activation_map_is_returned_on_request(server: Server):
-    reply = server.ask("POST", "/api/predict?map=true", picture())
+    reply = server.ask("POST", "/api/predict?map=true", image_bytes())
     where = np.array(reply.json["class_activation_map"])
     assert where.ndim == 2
     assert (where >= 0).all()
-    assert reply.json | {"class_activation_map": None} == server.predict(picture()).json
+    assert reply.json | {"class_activation_map": None} == server.predict(image_bytes()).json
 
 
 def test_a_form_is_equivalent_to_a_raw_body(server: Server):
     body = (
         b'--x\r\nContent-Disposition: form-data; name="photo"; filename="../../etc/passwd"\r\n'
-        b"Content-Type: image/jpeg\r\n\r\n" + picture() + b"\r\n--x--\r\n"
+        b"Content-Type: image/jpeg\r\n\r\n" + image_bytes() + b"\r\n--x--\r\n"
     )
     reply = server.ask("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
-    assert reply.json == server.predict(picture()).json
+    assert reply.json == server.predict(image_bytes()).json
 
 
 def test_the_content_type_of_a_form_is_case_insensitive(server: Server):
     body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n%s\r\n--x--\r\n'
     kind = {"Content-Type": "Multipart/Form-Data; boundary=x"}
-    assert server.ask("POST", "/api/predict", body % picture(), kind).json == server.predict(picture()).json
+    assert (
+        server.ask("POST", "/api/predict", body % image_bytes(), kind).json
+        == server.predict(image_bytes()).json
+    )
 
 
 def test_an_array_is_predicted_as_by_predict(server: Server, model: GeoModel):
@@ -111,7 +114,7 @@ def test_an_array_is_predicted_as_by_predict(server: Server, model: GeoModel):
 
 
 def test_concurrent_images_are_predicted_as_alone(server: Server):
-    images = [picture(seed) for seed in range(12)]
+    images = [image_bytes(seed) for seed in range(12)]
     alone = [server.predict(each).json for each in images]
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         together = [reply.json for reply in pool.map(server.predict, images)]
@@ -125,7 +128,7 @@ def test_rotated_images_are_turned_upright_and_no_exif_is_returned(server: Serve
     exif[0x0112] = 6  # rotated by 90 degrees
     exif.get_ifd(0x8825)[1] = "N"
     exif.get_ifd(0x8825)[2] = (69.0, 39.0, 7.0)
-    upright = picture(kind="PNG")
+    upright = image_bytes(kind="PNG")
     with Image.open(io.BytesIO(upright)) as opened:
         turned = io.BytesIO()
         opened.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
@@ -142,7 +145,7 @@ def test_the_served_model_is_described(server: Server):
 
 
 def test_metrics_contain_counts_without_addresses(server: Server):
-    server.predict(picture())
+    server.predict(image_bytes())
     server.predict(b"no picture")
     text = server.ask("GET", "/metrics").body.decode()
     assert re.search(r'geovision_pictures_total\{status="200"\} [1-9]', text)
@@ -153,7 +156,7 @@ def test_metrics_contain_counts_without_addresses(server: Server):
 
 
 def test_every_response_has_security_headers(server: Server):
-    for reply in (server.ask("GET", "/"), server.predict(picture()), server.ask("GET", "/nowhere")):
+    for reply in (server.ask("GET", "/"), server.predict(image_bytes()), server.ask("GET", "/nowhere")):
         assert "default-src 'none'" in reply.headers["content-security-policy"]
         assert reply.headers["cross-origin-embedder-policy"] == "require-corp"
         assert "server" not in reply.headers or "uvicorn" not in reply.headers["server"]
@@ -192,7 +195,7 @@ def bomb() -> bytes:
 
 def many_scans() -> bytes:
     """Return a JPEG of two hundred scans, each of which is decoded over the whole image."""
-    content = picture(progressive=True)
+    content = image_bytes(progressive=True)
     last = content.rindex(b"\xff\xda")
     return content[:last] + 200 * content[last:-2] + content[-2:]
 
@@ -219,8 +222,8 @@ BAD = {
     ),
     "html": (b"<!doctype html><p>sky.jpg", 415, "not an accepted image"),
     "zip": (b"PK\x03\x04" + bytes(100), 415, "not an accepted image"),
-    "truncated": (picture()[:900], 422, "damaged"),
-    "tiny": (picture(size=(4, 4), kind="PNG"), 422, "needs 8 or more a side"),
+    "truncated": (image_bytes()[:900], 422, "damaged"),
+    "tiny": (image_bytes(size=(4, 4), kind="PNG"), 422, "needs 8 or more a side"),
     "huge header": (header_of(100_000, 100_000), 413, "million pixels"),
     "bomb": (bomb(), 413, "million pixels"),
     "scans": (many_scans(), 413, "scans, more than 100"),
@@ -238,7 +241,7 @@ def test_a_bad_file_is_refused_in_one_line_and_the_next_is_predicted(server: Ser
     assert reply.status == status
     assert words in reply.json["detail"]
     assert "\n" not in reply.json["detail"]
-    assert server.predict(picture()).status == 200
+    assert server.predict(image_bytes()).status == 200
 
 
 def test_a_form_without_an_image_is_refused(server: Server):
@@ -273,12 +276,12 @@ def test_an_upload_without_a_declared_length_is_stopped(server: Server):
         except OSError:
             pass  # the server has closed the connection
     assert sent < 100
-    assert server.predict(picture()).status == 200
+    assert server.predict(image_bytes()).status == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 def test_a_wrong_method_returns_the_allowed_one(server: Server, method: str):
-    reply = server.ask(method, "/api/predict", picture() if method == "PUT" else None)
+    reply = server.ask(method, "/api/predict", image_bytes() if method == "PUT" else None)
     assert reply.status == 405
     assert reply.headers["allow"] == "POST"
     assert server.ask("DELETE", "/healthz").headers["allow"] == "GET"
@@ -287,7 +290,7 @@ def test_a_wrong_method_returns_the_allowed_one(server: Server, method: str):
 
 
 def test_an_invalid_option_is_reported_in_one_line(server: Server):
-    reply = server.ask("POST", "/api/predict?map=perhaps", picture())
+    reply = server.ask("POST", "/api/predict?map=perhaps", image_bytes())
     assert reply.status == 422
     assert reply.json["detail"].startswith("map='perhaps': ")
 
@@ -310,7 +313,7 @@ def test_a_slow_upload_is_closed(exported: Path, tmp_path: Path):
             )  # until the server closes the connection
         assert b" 408 " in response
         assert b"did not arrive within 0.3 s" in response
-        assert server.predict(picture()).status == 200
+        assert server.predict(image_bytes()).status == 200
 
 
 HALF = b"POST /api/predict HTTP/1.1\r\nHost:"
@@ -329,12 +332,12 @@ def test_an_idle_connection_is_closed(exported: Path, tmp_path: Path, begun: byt
             )  # until the server closes the connection
         assert b" 408 " in response
         assert b"did not arrive in time" in response
-        assert server.predict(picture()).status == 200
+        assert server.predict(image_bytes()).status == 200
 
 
 def test_the_rate_of_one_address_is_limited(exported: Path, tmp_path: Path):
     with serving(exported, tmp_path, limits=ServerLimits(rate_limit=3)) as server:
-        replies = [server.predict(picture()) for _ in range(5)]
+        replies = [server.predict(image_bytes()) for _ in range(5)]
         assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
         assert 1 <= int(replies[-1].headers["retry-after"]) <= 60
         assert "more than 3 images per minute" in replies[-1].json["detail"]
@@ -357,7 +360,7 @@ def test_excess_requests_are_refused_with_a_retry_time(exported: Path, tmp_path:
     real = BatchPredictor(exported, limits).predict_batch
     with serving(exported, tmp_path, limits=limits, answer_all=slow) as server:
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
-            futures = [pool.submit(server.predict, picture()) for _ in range(24)]
+            futures = [pool.submit(server.predict, image_bytes()) for _ in range(24)]
             while sum(each.done() for each in futures) < 16:
                 time.sleep(0.02)
             free.set()
@@ -366,7 +369,7 @@ def test_excess_requests_are_refused_with_a_retry_time(exported: Path, tmp_path:
         assert set(statuses) == {200, 503}
         assert 4 <= statuses.count(200) <= 8
         assert all(int(r.headers["retry-after"]) > 0 for r in replies if r.status == 503)
-        assert server.predict(picture()).status == 200
+        assert server.predict(image_bytes()).status == 200
 
 
 def test_a_prediction_timeout_is_reported(exported: Path, tmp_path: Path):
@@ -378,7 +381,7 @@ def test_a_prediction_timeout_is_reported(exported: Path, tmp_path: Path):
 
     limits = ServerLimits(rate_limit=0, num_threads=1, prediction_timeout=0.3)
     with serving(exported, tmp_path, limits=limits, answer_all=stuck) as server:
-        reply = server.predict(picture())
+        reply = server.predict(image_bytes())
         free.set()
     assert reply.status == 503
     assert "no prediction within 0.3 s" in reply.json["detail"]
@@ -389,7 +392,7 @@ def test_an_internal_error_is_reported_without_details(exported: Path, tmp_path:
         raise RuntimeError("secret")
 
     with serving(exported, tmp_path, answer_all=broken) as server:
-        reply = server.predict(picture())
+        reply = server.predict(image_bytes())
         assert server.ask("GET", "/healthz").status == 200
     assert reply.status == 500
     assert b"secret" not in reply.body
@@ -400,7 +403,7 @@ def test_a_thousand_connections_at_once(exported: Path, tmp_path: Path):
     with serving(
         exported, tmp_path, limits=ServerLimits(rate_limit=0, max_connections=64, max_queue_size=16)
     ) as server:
-        body = picture()
+        body = image_bytes()
         head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(1000)]
         for connection in connections:
@@ -419,7 +422,7 @@ def test_no_image_is_written_to_disk(server: Server, monkeypatch: pytest.MonkeyP
         raise AssertionError("a picture was about to be written to disk")
 
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", refused)
-    large = picture(size=(1400, 1400), kind="PNG")
+    large = image_bytes(size=(1400, 1400), kind="PNG")
     assert len(large) > 3_000_000
     body = (
         b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n'
@@ -465,7 +468,7 @@ def test_the_graph_without_map_predicts_like_the_complete_one(model: GeoModel, t
     graphs = export_models(tmp_path, partial(geovision.load, folder))
     predictor = BatchPredictor(graphs.with_map, ServerLimits(), graphs.without_map)
     with_map, without = predictor.predict_batch(
-        [PredictionRequest(picture(), with_map=True), PredictionRequest(picture())]
+        [PredictionRequest(image_bytes(), with_map=True), PredictionRequest(image_bytes())]
     )
     assert with_map["class_activation_map"] is not None
     assert with_map | {"class_activation_map": None} == without
@@ -532,7 +535,7 @@ def test_the_command_serves_with_tls_until_interrupted(
         url = re.search(r"https://localhost:\d+/", line)
         assert url, line + process.stderr.read()
         trusted = ssl.create_default_context(cafile=str(certificate[0]))
-        request = urllib.request.Request(f"{url[0]}api/predict", data=picture(), method="POST")
+        request = urllib.request.Request(f"{url[0]}api/predict", data=image_bytes(), method="POST")
         with urllib.request.urlopen(request, timeout=60, context=trusted) as reply:
             assert json.loads(reply.read())["label"] in model.target.classes
     finally:

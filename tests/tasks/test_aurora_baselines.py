@@ -25,9 +25,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arrays(model, data) -> tuple[np.ndarray, np.ndarray]:
     samples = [data[index] for index in range(len(data))]
-    pictures = torch.stack([sample["inputs"]["image"] for sample in samples]).float()
+    images = torch.stack([sample["inputs"]["image"] for sample in samples]).float()
     with torch.no_grad():
-        return model.features(pictures).double().numpy(), np.array([int(s["target"]) for s in samples])
+        return model.features(images).double().numpy(), np.array([int(s["target"]) for s in samples])
 
 
 ORACLES = {

@@ -218,18 +218,18 @@ def test_the_command_computes_every_metric_and_its_counts(tmp_path, capsys):
             *((b.prediction, b.truth) for b in predict_batches(model, HailSamples(root))), strict=True
         )
     )
-    there = np.isfinite(predicted) & np.isfinite(truth)
-    yes, seen = predicted[there] >= 0.5, truth[there] >= 0.5
+    is_valid = np.isfinite(predicted) & np.isfinite(truth)
+    yes, seen = predicted[is_valid] >= 0.5, truth[is_valid] >= 0.5
     counts = [int(each.sum()) for each in (yes & seen, yes & ~seen, ~yes & seen, ~yes & ~seen)]
     assert [*report["contingency"].values()] == counts
     assert report["metrics"]["pofd"]["value"] == pytest.approx(counts[1] / (counts[1] + counts[3]))
-    tenths = (predicted[there] * 10).astype(int)
+    tenths = (predicted[is_valid] * 10).astype(int)
     for row in report["reliability"]:
         own = tenths == round(float(row["probability"][:3]) * 10)
         assert row["cells"] == own.sum() > 0
-        assert row["said"] == pytest.approx(predicted[there][own].mean(), rel=1e-6)
+        assert row["said"] == pytest.approx(predicted[is_valid][own].mean(), rel=1e-6)
         assert row["happened"] == pytest.approx(seen[own].mean(), rel=1e-6)
-    assert sum(row["cells"] for row in report["reliability"]) == there.sum()
+    assert sum(row["cells"] for row in report["reliability"]) == is_valid.sum()
     page = (tmp_path / "report" / "report.md").read_text("utf-8")
     assert f"| hits | {counts[0]:,} |" in page
     assert "| probability | said | happened | cells |" in page

@@ -23,7 +23,7 @@ from geovision.spec import Augment, Recipe, Stage
 # (about half a minute on one core) on 392 frames of 49 held-back nights; chance is 0.14. The nearest
 # neighbors in pixels reach 0.45 there, and 0.86 where frames instead of nights are held back.
 UNTRAINED = 0.25
-NEIGHBOURS, LEAKING = 0.60, 0.75
+NEIGHBORS, LEAKING = 0.60, 0.75
 
 
 @dataclass(frozen=True)
@@ -91,5 +91,5 @@ def test_neighbors_in_pixels_recognize_nights_and_not_forms(data: KvammenAurora)
         guess = neighbors.predict(pixels[test])
         return float(precision_score(data.labels[test], guess, average="macro", zero_division=0))
 
-    assert score(*data.folds(k=4)[0]) < NEIGHBOURS
+    assert score(*data.folds(k=4)[0]) < NEIGHBORS
     assert score(*data.folds(k=4, grouped=False)[0]) > LEAKING

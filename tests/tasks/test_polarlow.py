@@ -111,9 +111,9 @@ def test_channels_are_selected_by_name() -> None:
     kernel = state["conv2d.weight"]
     state["conv2d.weight"] = torch.stack([kernel[:, 0] + kernel[:, 1], kernel[:, 2]], dim=1)
     two.load_state_dict(state)
-    picture = {"image": torch.rand(1, 2, 64, 64)}
+    image = {"image": torch.rand(1, 2, 64, 64)}
     with torch.no_grad():
-        torch.testing.assert_close(three(picture), two(picture), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(three(image), two(image), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_weights_of_photos_are_mapped_by_color(tmp_path: Path) -> None:
     red, green, blue = photos.pretrained_cfg["mean"]
     cross, co = model.inputs[0].channels
     assert (cross.mean, co.mean) == (pytest.approx((red + green) / 2), blue)
-    picture = torch.rand(2, 2, 64, 64)
+    image = torch.rand(2, 2, 64, 64)
     with torch.no_grad():
-        expected = photos(picture[:, [0, 0, 1]])
-        torch.testing.assert_close(model.network({"image": picture}), expected, atol=1e-5, rtol=1e-4)
+        expected = photos(image[:, [0, 0, 1]])
+        torch.testing.assert_close(model.network({"image": image}), expected, atol=1e-5, rtol=1e-4)
     again = geovision.load(model.save(tmp_path / "saved"))
     assert again.inputs == model.inputs
 
@@ -336,21 +336,21 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("size", [(40, 36), (64, 64), (33, 50)])
 def test_a_converted_model_predicts_as_keras(file: Path, size: tuple[int, int]) -> None:
-    picture = np.random.default_rng(3).random((2, *size), dtype=np.float32)
+    image = np.random.default_rng(3).random((2, *size), dtype=np.float32)
     model = load_keras_weights(geovision.create("polarlow-xception"), file)
     with torch.no_grad():
-        found = model(torch.from_numpy(picture)[None])[0].numpy()
-    expected = keras_forward(keras_layers(), picture[[0, 0, 1]].transpose(1, 2, 0).astype(np.float64))
+        found = model(torch.from_numpy(image)[None])[0].numpy()
+    expected = keras_forward(keras_layers(), image[[0, 0, 1]].transpose(1, 2, 0).astype(np.float64))
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
 
 
 def test_weights_files_and_two_channels_are_read(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "weights.h5", keras_layers(2), weights_alone=True)
-    picture = np.random.default_rng(4).random((2, 32, 32), dtype=np.float32)
+    image = np.random.default_rng(4).random((2, 32, 32), dtype=np.float32)
     model = load_keras_weights(geovision.create("polarlow-xception-2ch"), path)
     with torch.no_grad():
-        found = model(torch.from_numpy(picture)[None])[0].numpy()
-    expected = keras_forward(keras_layers(2), picture.transpose(1, 2, 0).astype(np.float64))
+        found = model(torch.from_numpy(image)[None])[0].numpy()
+    expected = keras_forward(keras_layers(2), image.transpose(1, 2, 0).astype(np.float64))
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
 
 

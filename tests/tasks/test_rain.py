@@ -64,10 +64,10 @@ def test_a_sample_is_a_day_of_the_file(coarse: CoarseRain) -> None:
     fine = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")["precipitation"]
     given = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")["precipitation"]
     day = fine.sel(time=coarse.dates[17]).values
-    there = sample["valid"]["target"][0].numpy()
-    assert np.array_equal(np.isfinite(day), there)
-    assert np.allclose(sample["target"][0].numpy()[there], day[there], rtol=1e-6)
-    assert not there.all()
+    is_valid = sample["valid"]["target"][0].numpy()
+    assert np.array_equal(np.isfinite(day), is_valid)
+    assert np.allclose(sample["target"][0].numpy()[is_valid], day[is_valid], rtol=1e-6)
+    assert not is_valid.all()
     rain = sample["inputs"]["fields"]
     assert rain.shape == (1, 8, 12)
     assert np.allclose(rain[0].numpy(), given.sel(time=coarse.dates[17]).values * 86400, rtol=1e-5)
@@ -191,8 +191,8 @@ def test_weights_along_axes_match_regrid(method, coarse: CoarseRain) -> None:
     expected = regrid(given, fine, method)
     onto = Regrid(coarse.grids, method=method)
     field = torch.from_numpy(given.values)[:, None]
-    found, there = onto(field, torch.ones_like(field, dtype=torch.bool))
-    assert there.all()
+    found, is_valid = onto(field, torch.ones_like(field, dtype=torch.bool))
+    assert is_valid.all()
     assert np.allclose(found[:, 0].numpy(), expected.values, atol=1e-6 * float(field.max()))
 
 
@@ -208,14 +208,14 @@ def test_bicubic_is_the_convolution_of_keys_and_reproduces_parabolas() -> None:
 def test_missing_cells_have_no_weight_and_cells_outside_are_invalid() -> None:
     grids = GridPair(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0)), Grid((0.5, 1.5, 5.0), (0.25, 1.0)))
     field = torch.tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 6.0], [7.0, 8.0, 9.0]])[None, None]
-    there = torch.ones_like(field, dtype=torch.bool)
-    there[..., 1, 1] = False
-    found, known = Regrid(grids)(field, there)
+    is_valid = torch.ones_like(field, dtype=torch.bool)
+    is_valid[..., 1, 1] = False
+    found, known = Regrid(grids)(field, is_valid)
     assert not known[0, 0, 2].any()
     values = RegularGridInterpolator(([0, 1, 2], [0, 1, 2]), field[0, 0].numpy())
     weights = np.array([0.375, 0.125, 0.375])  # of the three valid cells around (0.5, 0.25)
     assert float(found[0, 0, 0, 0]) == pytest.approx(float((weights * [1, 2, 4]).sum() / weights.sum()))
-    full, _ = Regrid(grids)(field, torch.ones_like(there))
+    full, _ = Regrid(grids)(field, torch.ones_like(is_valid))
     assert float(full[0, 0, 0, 0]) == pytest.approx(float(values([[0.5, 0.25]])[0]))
     with pytest.raises(InputError, match="grids do not overlap: one has longitudes 0 to 2"):
         Regrid(GridPair(grids.given, Grid((0.5, 1.5), (7.0, 8.0))))
@@ -337,9 +337,9 @@ def test_every_head_trains_and_predicts_no_negative_rain(head: str, coarse: Coar
     recipe = dataclasses.replace(model.recipe, stages=(Stage(epochs=1, batch_size=16),), ema=0.0)
     geovision.train(model, coarse, recipe=recipe, progress=False)
     (prediction,) = model.predict(coarse[0]["inputs"]["fields"])
-    there = prediction.values[prediction.valid]
-    assert (there >= 0).all()
-    assert there.max() <= float(model.head.limit)
+    is_valid = prediction.values[prediction.valid]
+    assert (is_valid >= 0).all()
+    assert is_valid.max() <= float(model.head.limit)
 
 
 @pytest.mark.parametrize("factor", [2, 8])
@@ -372,9 +372,9 @@ def one_step(model: GeoModel, data: CoarseRain) -> tuple[int, int]:
     recipe = dataclasses.replace(model.recipe, stages=(Stage(epochs=1, batch_size=16),), ema=0.0)
     geovision.train(model, data, recipe=recipe, progress=False)
     predictions = [model.predict(data[n]["inputs"]["fields"])[0] for n in range(0, len(data), 4)]
-    there = np.concatenate([each.values[each.valid] for each in predictions])
-    assert there.min() >= 0
-    assert there.std() > 0
+    is_valid = np.concatenate([each.values[each.valid] for each in predictions])
+    assert is_valid.min() >= 0
+    assert is_valid.std() > 0
     return predictions[0].values.shape
 
 

@@ -51,8 +51,8 @@ def test_the_loss_combines_target_and_teacher() -> None:
     found = TeacherTargets("t", teacher, 0.25).loss(
         model, model.loss(values, truth), values, torch.tensor([5, 2])
     )
-    there = torch.isfinite(teacher[[5, 2]])
-    expected = 0.75 * model.loss(values, truth) + 0.25 * model.loss(values, teacher[[5, 2]], there)
+    valid = torch.isfinite(teacher[[5, 2]])
+    expected = 0.75 * model.loss(values, truth) + 0.25 * model.loss(values, teacher[[5, 2]], valid)
     assert float(found) == pytest.approx(float(expected))
 
 

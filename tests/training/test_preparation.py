@@ -20,7 +20,7 @@ from geovision.training import create_for, hold_back, needs_validation, select_r
 
 
 def photos(root: Path, *classes: str, count: int = 4) -> ImageFolderDataset:
-    """Write pictures of random blocks, a folder per class, and open them."""
+    """Write images of random blocks, one folder per class, and open the dataset."""
     random = np.random.default_rng(0)
     for name in classes:
         (root / name).mkdir(parents=True)

@@ -42,7 +42,7 @@ def test_decay_by_step_is_independent_of_the_rate():
     assert bias.eq(1.0).all()  # excluded from decay, as usual
 
 
-def test_decay_by_rate_is_that_of_torch():
+def test_decay_by_rate_matches_torch():
     model = tiny()
     optimizer, _ = optim.build_optimizer(model, Stage(epochs=1, lr=1e-3, weight_decay=0.1), 10)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}

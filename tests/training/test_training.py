@@ -187,8 +187,8 @@ def test_embeddings_of_scalars_are_trained():
         def read_sample(self, index):
             sample = super().read_sample(index)
             inputs = sample["inputs"] | {"scalars": torch.tensor([1.0])}
-            there = torch.tensor([index % 2 == 0])
-            return sample | {"inputs": inputs, "valid": {"scalars": there}}
+            is_valid = torch.tensor([index % 2 == 0])
+            return sample | {"inputs": inputs, "valid": {"scalars": is_valid}}
 
     model = tiny(scalars=["cloud_base_height"])
     before = state(model)

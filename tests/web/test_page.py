@@ -144,11 +144,11 @@ def test_the_button_of_the_map_is_within_the_image(
 ):
     page = opened(browser, servers["server"], size)
     choose(page, photos / "sky.jpg")
-    button, picture = (page.locator(name).bounding_box() for name in ("#look", "#picture"))
+    button, image = (page.locator(name).bounding_box() for name in ("#look", "#picture"))
     assert button is not None
-    assert picture is not None
-    assert picture["y"] <= button["y"]
-    assert button["y"] + button["height"] <= picture["y"] + picture["height"]
+    assert image is not None
+    assert image["y"] <= button["y"]
+    assert button["y"] + button["height"] <= image["y"] + image["height"]
     page.context.close()
 
 
@@ -213,14 +213,16 @@ def test_an_unreachable_server_is_reported(browser: Browser, servers: dict[str, 
 
 
 @on_the_device
-def test_the_page_weighs_less_than_fifteen_megabytes_without_its_model(servers: dict[str, Server]):
+def test_the_page_is_below_fifteen_megabytes_without_its_model(servers: dict[str, Server]):
     about = servers["device"].ask("GET", "/service-worker.js").body.decode()
     import json
     import re
 
     kept = json.loads(re.search(r"JSON.parse\('(.*)'\)", about)[1])
-    weight = sum(len(servers["device"].ask("GET", f"/{name}").body) for name in kept if name != "model.onnx")
-    assert weight < 15e6
+    size_in_bytes = sum(
+        len(servers["device"].ask("GET", f"/{name}").body) for name in kept if name != "model.onnx"
+    )
+    assert size_in_bytes < 15e6
 
 
 def test_a_dark_color_scheme_gives_a_dark_page(browser: Browser, servers: dict[str, Server]):

@@ -94,9 +94,9 @@ def model(files: Path) -> GeoModel:
     made = geovision.create("polarlow-tiny")
     given = [next(iter_input_items(files / f"sea{n}.png", made.inputs)).load(made.inputs) for n in range(6)]
     batch = torch.stack([each.inputs["image"] for each in given]).float() / 255
-    there = torch.stack([each.valid["image"] for each in given])
+    is_valid = torch.stack([each.valid["image"] for each in given])
     with torch.no_grad():
-        features = made.features({"image": batch}, valid={"image": there})
+        features = made.features({"image": batch}, valid={"image": is_valid})
         made.head.outlier.fit(features)
         made.head.linear.weight.mul_(20 / (features @ made.head.linear.weight.T).std())
         made.head.linear.bias.copy_(-made.head.linear.weight @ features.mean(0))
@@ -180,12 +180,12 @@ def test_the_server_takes_backscatter_as_an_array(model: GeoModel, servers: dict
 
 def test_an_invalid_pixel_size_is_reported(alone: onnx_runtime.OnnxModel, files: Path, tmp_path: Path):
     content = (files / "sea0.png").read_bytes().replace(b"pixel_size\x002000", b"pixel_size\x002 km")
-    (tmp_path / "it.png").write_bytes(mended(content))
+    (tmp_path / "it.png").write_bytes(with_checksums(content))
     with pytest.raises(onnx_runtime.InputError, match="entry 'pixel_size' is '2 km', which is no length"):
         alone.read(tmp_path / "it.png")
 
 
-def mended(png: bytes) -> bytes:
+def with_checksums(png: bytes) -> bytes:
     """Return the PNG with correct checksums."""
     written, at = png[:8], 8
     while at < len(png):
