@@ -1,20 +1,21 @@
-"""Answers from an exported model, with onnxruntime, numpy and Pillow alone.
+"""Predictions of an exported model with onnxruntime, numpy and Pillow alone.
 
-This file stands by itself: it imports nothing of geovision, and ``geovision export --with-runtime`` lays a
-copy beside the model.
+This file imports nothing of geovision. ``geovision export --with-runtime`` writes a copy, ``runtime.py``,
+next to the model::
 
     python runtime.py model.onnx sky.jpg more/*.jpg
 
-    from runtime import Model
-    model = Model("model.onnx")
-    [answer] = model.ask([model.read("sky.jpg")])
+    from runtime import OnnxModel
 
-Pictures are read as geovision reads them: upright by their EXIF orientation, grey, palette and CMYK as RGB,
-16-bit grey by the full scale of its type, transparent pixels white, of an animation the first frame; then
-brought to the model's size by bilinear resampling. What a picture cannot say, its colour profile or a scale
-of floating-point pixels, is not guessed. A picture that is measurements, such as a radar's, is averaged to
-the model's pixels on the ground, and its middle is cut out. Arrays are in the physical units that the model
-names.
+    model = OnnxModel("model.onnx")
+    [prediction] = model.predict([model.read("sky.jpg")])
+
+Images are read as geovision reads them. They are rotated by their EXIF orientation; gray, palette and CMYK
+images become RGB; 16-bit gray images are scaled by the full range of their type; transparent pixels become
+white; an animation gives its first frame. Bilinear resampling then gives the size of the model. Color
+profiles are not applied, and floating-point pixels without a declared scale raise an error. An image of
+measurements, such as a radar image, is averaged to the pixel size of the model and cropped to its center.
+Arrays are in the physical units of the model.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-# ONNX Runtime keeps a device identifier and a database of events, and sends them to its makers, unless this
-# stands here before it is imported; its disable_telemetry_events() comes too late for both.
+# ONNX Runtime stores a device identifier and a database of events, and sends them to its makers, unless this
+# variable is set before its import; disable_telemetry_events() comes too late for both.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
@@ -52,33 +53,34 @@ ImageSource = str | Path | bytes | IO[bytes] | Image.Image
 
 
 class InputError(ValueError):
-    """Data that the model cannot take: wrong name, unit, range or shape."""
+    """Data that the model does not accept: wrong name, unit, range or shape."""
 
 
 class UnreadableError(InputError):
-    """A file that cannot be decoded: truncated, empty, no picture, too large."""
+    """File that cannot be decoded: truncated, empty, no image, or too large."""
 
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------
 
 
 def read_image(
     source: ImageSource, size: tuple[int, int] | None = None, resize: str = "squash", *, where: str = ""
 ) -> np.ndarray:
-    """Red, green and blue of one picture.
+    """Read one image as red, green and blue.
 
     Args:
-        source: Path, content, open binary file, or a Pillow image.
-        size: (height, width) that it is brought to; None keeps its own.
-        resize: ``"squash"`` to exactly `size`; ``"crop"``: the largest centred part of these proportions.
-        where: Names it in errors; its path where there is one.
+        source: Path, content, open binary file, or Pillow image.
+        size: Height and width of the result, in pixels. Default: those of the image.
+        resize: ``"squash"`` resizes to exactly `size`; ``"crop"`` first cuts the largest centered part with
+            the same proportions. Default: ``"squash"``.
+        where: Name of the image in errors. Default: its path.
 
     Returns:
-        float32 ``(3, height, width)``, 0-1.
+        Values, float32, shape (3, height, width), 0 to 1.
 
     Raises:
-        UnreadableError: Missing, damaged, no picture, or more pixels than Pillow allows.
-        InputError: A side shorter than 8 pixels, or pixels without a declared full scale.
+        UnreadableError: The file is missing, damaged, no image, or has more pixels than Pillow allows.
+        InputError: A side is shorter than 8 pixels, or the pixels have no declared full scale.
     """
     with _decode_errors(source, where) as place:
         image = source if isinstance(source, Image.Image) else _decode(source, size)
@@ -87,7 +89,7 @@ def read_image(
 
 @contextmanager
 def _decode_errors(source: ImageSource, where: str) -> Iterator[str]:
-    """What a picture is called in errors; whatever a decoder raises becomes one line."""
+    """Yield the name of an image for errors, and turn errors of decoders into one line."""
     place = where or (str(source) if isinstance(source, str | Path) else "picture")
     try:
         yield place
@@ -96,7 +98,7 @@ def _decode_errors(source: ImageSource, where: str) -> Iterator[str]:
     except FileNotFoundError as error:
         raise UnreadableError(f"{place}: no such file; check the path") from error
     except UnidentifiedImageError as error:
-        raise UnreadableError(f"{place}: not a picture in any format that Pillow reads") from error
+        raise UnreadableError(f"{place}: not an image in any format that Pillow reads") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError(f"{place}: too many pixels, perhaps a decompression bomb") from error
     except Exception as error:  # a damaged file makes decoders raise anything
@@ -107,14 +109,16 @@ def _decode_errors(source: ImageSource, where: str) -> Iterator[str]:
 def _decode(
     source: str | Path | bytes | IO[bytes], size: tuple[int, int] | None, *, eight_bit_name: str = ""
 ) -> Image.Image:
-    """A picture in memory; a JPEG that is much larger than it need be, at a part of its scale.
-    `eight_bit_name` names one that must have as many a colour."""
+    """Decode an image; a JPEG that is much larger than needed is decoded at a fraction of its size.
+
+    `eight_bit_name` names an image that must have 8 bits per color.
+    """
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     with image:
-        # Pillow makes 8 bits of 16 when it loads a picture, and tells only before how many there are.
+        # Pillow reduces 16 bits to 8 when it loads an image; the number of bits is only known before.
         if eight_bit_name and (image.mode[0] in "IF" or any(";16" in repr(tile.args) for tile in image.tile)):
             raise InputError(
-                f"{eight_bit_name}: more than 8 bits a colour; the model's scale is that of 8-bit counts"
+                f"{eight_bit_name}: more than 8 bits per color; expected 8-bit counts on the published scale"
             )
         if size:
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED_ORIENTATIONS
@@ -128,7 +132,9 @@ def _resize(image: Image.Image, size: tuple[int, int] | None, resize: str, where
     upright = ImageOps.exif_transpose(image)
     width, height = upright.size
     if min(width, height) < MIN_IMAGE_SIZE:
-        raise InputError(f"{where}: {height}x{width} pixels; a picture needs {MIN_IMAGE_SIZE} or more a side")
+        raise InputError(
+            f"{where}: {height}x{width} pixels; an image needs at least {MIN_IMAGE_SIZE} on each side"
+        )
     rgb = _to_rgb(upright, image.format, where)
     if size is None:
         return rgb
@@ -137,7 +143,7 @@ def _resize(image: Image.Image, size: tuple[int, int] | None, resize: str, where
 
 
 def _crop_box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest centred part (left, upper, right, lower) with the proportions of `size`."""
+    """Return the largest centered part (left, upper, right, lower) with the proportions of `size`."""
     scale = min(shape[0] / size[0], shape[1] / size[1])
     height, width = scale * size[0], scale * size[1]
     left, upper = (shape[1] - width) / 2, (shape[0] - height) / 2
@@ -161,24 +167,26 @@ def _to_unit_range(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1)) / np.float32(255)
 
 
-# --- pictures that are measurements ---------------------------------------------------------------
+# --- images of measurements -------------------------------------------------------------------------
 
 
 def read_counts(source: ImageSource, spec: Mapping[str, Any], *, where: str = "") -> np.ndarray:
-    """Measurements of one picture: 8-bit counts in the colours that the model names.
+    """Read one image of measurements: 8-bit counts in the color bands that the model names.
 
     Args:
-        source, where: As of `read_image`.
-        spec: The input, as the model's metadata describe it: a channel stands in each of its ``bands``; a
-            pixel of the file is as wide as its PNG text entry ``pixel_size`` says, or else ``picture``.
+        source: Path, content, open binary file, or Pillow image.
+        spec: Description of the input in the metadata of the model. Each channel is in all of its ``bands``.
+            The pixel size of a file is its PNG text entry ``pixel_size``, or else that of the input.
+        where: Name of the image in errors. Default: its path.
 
     Returns:
-        uint8 ``(channel, *size)``: means over the model's pixels, of those the middle; 0 where nothing is.
+        Counts, uint8, shape (channel, height, width): means over the pixels of the model, cropped to the
+        center; 0 where data are missing.
 
     Raises:
-        UnreadableError: As of `read_image`.
-        InputError: More than 8 bits, bands that differ, a grey picture, or pixels that cannot be averaged to
-            the model's.
+        UnreadableError: The file is missing, damaged, or no image.
+        InputError: There are more than 8 bits per color, the bands of a channel differ, the image is gray,
+            or its pixels cannot be averaged to those of the model.
     """
     with _decode_errors(source, where) as place:
         image = source if isinstance(source, Image.Image) else _decode(source, None, eight_bit_name=place)
@@ -194,36 +202,36 @@ def read_counts(source: ImageSource, spec: Mapping[str, Any], *, where: str = ""
 
 
 def _read_pixel_size(image: Image.Image, default: float, where: str) -> float:
-    said = image.info.get("pixel_size", default)
+    text = image.info.get("pixel_size", default)
     try:
-        metres = float(said)
+        meters = float(text)
     except ValueError:
-        metres = 0.0
-    if not metres > 0:
-        raise InputError(f"{where}: its entry 'pixel_size' is {said!r}, which is no length in metres")
-    return metres
+        meters = 0.0
+    if not meters > 0:
+        raise InputError(f"{where}: the entry 'pixel_size' is {text!r}; expected a length in meters")
+    return meters
 
 
 def _select_bands(
     colors: Mapping[str, np.ndarray], channels: Sequence[Mapping[str, Any]], where: str
 ) -> np.ndarray:
-    """``(channel, y, x)`` of red, green and blue."""
+    """Return the channels, shape (channel, y, x), of red, green and blue."""
     for channel in channels:
         first, *others = channel["bands"]
         if any(not np.array_equal(colors[first], colors[other]) for other in others):
             raise InputError(
-                f"{where}: {' and '.join(channel['bands'])} differ; in this model's pictures they are both "
-                f"{channel['name']}, so this is an ordinary photo or was changed by compression"
+                f"{where}: {' and '.join(channel['bands'])} differ; expected {channel['name']} in both. "
+                "Photos and images changed by compression are not accepted"
             )
     counts = np.stack([colors[channel["bands"][0]] for channel in channels])
     if len(counts) > 1 and counts.any() and (counts == counts[0]).all():
         names = ", ".join(channel["name"] for channel in channels)
-        raise InputError(f"{where}: a grey picture, so a measurement is missing; needed are {names}")
+        raise InputError(f"{where}: a gray image, so a measurement is missing; expected {names}")
     return counts
 
 
 def _block_average(counts: np.ndarray, factor: int) -> np.ndarray:
-    """Means over blocks, of what is there; a block is there where half or more of it is."""
+    """Average valid values over blocks; a block is valid if at least half of it is."""
     channels, height, width = counts.shape
     padded = np.pad(counts, ((0, 0), (0, -height % factor), (0, -width % factor)))
     blocks = padded.reshape(channels, padded.shape[1] // factor, factor, -1, factor)
@@ -233,7 +241,10 @@ def _block_average(counts: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _center_crop_or_pad(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """The middle of a grid at its own scale, 0 beyond it. An odd cell is added or cut below and right."""
+    """Crop a grid to its center, or pad it with 0.
+
+    An odd cell is added or removed below and on the right.
+    """
     for axis, wanted in zip((-2, -1), size, strict=True):
         missing = wanted - values.shape[axis]
         before = abs(missing) // 2
@@ -250,14 +261,14 @@ def _center_crop_or_pad(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 class OnnxModel:
-    """A model from an exported file. Several threads may read and ask at once.
+    """Model in an exported file. Several threads may read and predict at the same time.
 
     Args:
-        path: Of the ``.onnx`` file.
-        threads: That one question may use; None: every core.
+        path: Path of the ``.onnx`` file.
+        threads: Number of threads of one prediction. Default: all cores.
 
     Attributes:
-        metadata: What the file says of itself: classes and their cards, units, ranges, licence, …
+        metadata: Metadata of the file: classes and their cards, units, ranges, license, and more.
 
     Raises:
         InputError: The file is missing, damaged, or was not exported by geovision.
@@ -268,7 +279,7 @@ class OnnxModel:
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
         if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; it is to be a model that geovision exported")
+            raise InputError(f"{path}: no such file; expected a model that geovision exported")
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -277,7 +288,7 @@ class OnnxModel:
                 self.session.get_modelmeta().custom_metadata_map[METADATA_KEY]
             )
         except Exception as error:  # ONNX Runtime's own have no common base
-            raise InputError(f"{path}: not a model that geovision exported, or damaged") from error
+            raise InputError(f"{path}: damaged, or not a model that geovision exported") from error
         if self.metadata["format_version"] != FORMAT_VERSION:
             raise InputError(
                 f"{path}: format version {self.metadata['format_version']}, this reads {FORMAT_VERSION}; "
@@ -288,20 +299,24 @@ class OnnxModel:
 
     @property
     def classes(self) -> list[str]:
-        """The classes, in the order of the logits; empty where the answer is no class."""
+        """Names of the classes, in the order of the logits; empty for fields and masks."""
         return self.metadata["target"].get("classes", [])
 
     def read(self, source: Any) -> dict[str, np.ndarray]:
-        """One sample, as `predict` takes it.
+        """Read one sample for `predict`.
 
         Args:
-            source: A picture (path, content, open file, Pillow image), an array of the first input, a
-                ``.npy`` or ``.npz`` file, the content of a ``.npy`` file, or a mapping from input names to
-                these. A mask of which values are there is an input of its own, called as
-                ``about["inputs"][…]["valid"]`` says; absent: all.
+            source: Image (path, content, open file, Pillow image), array of the first input, path or content
+                of a ``.npy`` file, path of a ``.npz`` file, or a mapping from input names to these. The mask
+                of valid values is an input of its own, named in ``metadata["inputs"][…]["valid"]``; without
+                it all values are valid.
+
+        Returns:
+            Arrays of the sample by input name.
 
         Raises:
-            UnreadableError, InputError: As for `read_image`; or wrong names, shapes, units or ranges.
+            UnreadableError: A file cannot be decoded.
+            InputError: A name, shape, unit or range is wrong.
         """
         inputs = self.metadata["inputs"]
         if isinstance(source, str | Path) and Path(source).suffix.lower() in (".npy", ".npz"):
@@ -311,16 +326,14 @@ class OnnxModel:
         given = source if isinstance(source, Mapping) else {inputs[0]["name"]: source}
         unknown = set(given) - set(self._shapes)
         if unknown:
-            raise InputError(
-                f"no input is called {sorted(unknown)[0]!r}; the model takes {list(self._shapes)}"
-            )
+            raise InputError(f"unknown input {sorted(unknown)[0]!r}; the inputs are {list(self._shapes)}")
         sample: dict[str, np.ndarray] = {}
         for about in inputs:
             sample |= self._read_input(about, given)
         return sample
 
     def _read_input(self, spec: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """One input, and its mask where it has one."""
+        """Read one input, with its mask if it has one."""
         name, mask, shape = spec["name"], spec["valid"], tuple(self._shapes[spec["name"]][1:])
         if sources.get(name) is None:
             if not spec["optional"]:
@@ -341,9 +354,9 @@ class OnnxModel:
         return {name: array} if mask is None else {name: np.where(there, array, 0), mask: there}
 
     def _read_image_input(self, source: ImageSource, spec: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The same of a picture file; what is in one is in range by its type."""
+        """Read one input from an image; its values are in range by their type."""
         if spec["picture"] is None:
-            raise InputError(f"input {spec['name']!r} is no picture; give an array ({spec['layout']})")
+            raise InputError(f"input {spec['name']!r} is not an image; pass an array ({spec['layout']})")
         if spec["picture"]["pixel_size"] is None:
             return {spec["name"]: read_image(source, tuple(spec["size"]), spec["resize"])}
         counts = read_counts(source, spec)
@@ -351,21 +364,28 @@ class OnnxModel:
         return {spec["name"]: counts.astype(np.float32) / np.float32(255), spec["valid"]: there}
 
     def run(self, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The outputs of the graph for several samples from `read`, by name, each ``(sample, …)``."""
+        """Compute the outputs of the graph.
+
+        Args:
+            samples: Samples from `read`.
+
+        Returns:
+            Arrays by output name, each of shape (sample, ...).
+        """
         feed = {name: np.stack([sample[name] for sample in samples]) for name in self._shapes}
         return dict(zip(self.outputs, self.session.run(self.outputs, feed), strict=True))
 
     def predict(self, samples: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
-        """One answer a sample, in their order.
+        """Predict samples, in their order.
 
         Args:
-            samples: From `read`.
+            samples: Samples from `read`.
 
         Returns:
-            For classes: ``label``, ``confidence`` (its calibrated probability), ``word`` (for it, ``{"en": …,
-            "zh": …}``), ``probabilities`` (likeliest first), ``flags``, ``outlier_score`` (None where not
-            fitted) and ``class_activation_map`` (``(y, x)``, 0 or above, of the network's own cells; None
-            where the model has none). Else the outputs of the graph.
+            One dictionary per sample. For classes: ``label``; ``confidence``, its calibrated probability;
+            ``word``, a word for it, ``{"en": …, "zh": …}``; ``probabilities``, most probable first;
+            ``flags``; ``outlier_score``, None if not fitted; and ``class_activation_map``, shape (y, x) of
+            the network, at least 0, None if the model has none. Otherwise the outputs of the graph.
         """
         if not samples:
             return []
@@ -408,19 +428,19 @@ def _load_arrays(source: Path | bytes) -> Any:
 
 
 def _to_physical(array: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
-    """In the units of the input; integers are counts where the input says so."""
+    """Convert an array to the unit of the input; integers are counts if the input declares it."""
     if array.dtype.kind == "f":
         return array.astype(np.float32, copy=False)
     if array.dtype.kind not in "iu" or spec["integers"] == "refuse":
         raise InputError(
-            f"input {spec['name']!r} takes floating-point numbers in "
+            f"input {spec['name']!r} expects floating-point numbers in "
             f"{spec['channels'][0]['unit']}, not {array.dtype}"
         )
     return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
 
 
 def _check_values(array: np.ndarray, valid: np.ndarray, spec: Mapping[str, Any]) -> None:
-    """Raise what is wrong with the values that count."""
+    """Raise an error for invalid values, and for values out of range."""
     axis = spec["layout"].split().index("channel")
     for index, channel in enumerate(spec["channels"]):
         values = np.take(array, index, axis)[np.take(valid, index, axis)]
@@ -442,12 +462,19 @@ def _check_values(array: np.ndarray, valid: np.ndarray, spec: Mapping[str, Any])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Answer for files, one JSON object a line; 1 if any could not be read."""
+    """Predict files and print one JSON object per line.
+
+    Args:
+        arguments: Arguments of the command. Default: those of the process.
+
+    Returns:
+        Exit code: 1 if a file could not be read, else 0.
+    """
     parser = argparse.ArgumentParser(
-        prog="runtime.py", description="Answers from an exported model, one JSON object a line."
+        prog="runtime.py", description="Predictions of an exported model, one JSON object per line."
     )
     parser.add_argument("model", help="an .onnx file that geovision exported")
-    parser.add_argument("files", nargs="*", help="pictures, or .npy and .npz files; none: what the model is")
+    parser.add_argument("files", nargs="*", help="images, .npy or .npz files; none: print the metadata")
     parser.add_argument("--map", action="store_true", help="add the class-activation map")
     options = parser.parse_args(arguments)
     try:
@@ -465,17 +492,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _predict_files(model: OnnxModel, files: Sequence[str], *, with_map: bool) -> Iterator[tuple[str, str]]:
-    """(answer, error) of each file, one of them empty."""
+    """Yield (prediction, error) for each file; one of them is empty."""
     for file in files:
         try:
-            (answer,) = model.predict([model.read(file)])
+            (prediction,) = model.predict([model.read(file)])
         except InputError as wrong:
             text = str(wrong)
             yield "", f"runtime.py: {text if text.startswith(file) else f'{file}: {text}'}"
             continue
         if not with_map:
-            answer.pop("class_activation_map", None)
-        yield json.dumps({"source": file, **answer}, ensure_ascii=False, default=_to_json), ""
+            prediction.pop("class_activation_map", None)
+        yield json.dumps({"source": file, **prediction}, ensure_ascii=False, default=_to_json), ""
 
 
 def _to_json(value: Any) -> Any:

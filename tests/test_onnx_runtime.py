@@ -98,8 +98,8 @@ def test_images_are_read_as_by_geovision(name: str, resize: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (b"", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
         (b"\xff\xd8\xff\xe0 but no more", "not a picture|damaged"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_file_that_is_no_image_is_reported(content: bytes, message: str, tmp_p
 def test_unsuitable_images_are_reported(tmp_path: Path):
     with pytest.raises(UnreadableError, match="no such file"):
         read_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(InputError, match="4x4 pixels; a picture needs 8"):
+    with pytest.raises(InputError, match="4x4 pixels; an image needs at least 8"):
         read_image(Image.new("RGB", (4, 4)))
     with pytest.raises(InputError, match="no declared full scale"):
         read_image(Image.new("F", (32, 32)))
@@ -155,7 +155,7 @@ def test_arrays_are_accepted_in_their_unit_only(model: OnnxModel, tmp_path: Path
         model.read(values * 255)
     with pytest.raises(InputError, match=r"has shape \(3, 64, 64\) \(channel y x\), got \(3, 32, 32\)"):
         model.read(values[:, :32, :32])
-    with pytest.raises(InputError, match="no input is called 'picture'"):
+    with pytest.raises(InputError, match="unknown input 'picture'"):
         model.read({"picture": values})
     with pytest.raises(InputError, match="NaN or infinite"):
         model.read(np.full_like(values, np.nan))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_hail_maps"]
 
-_HAIL_FIELDS = {  # name: (title, colours, lowest that is drawn, highest)
+_HAIL_FIELDS = {  # name: (title, colormap, lowest value drawn, highest value)
     "maximum_reflectivity": ("largest reflectivity, dBZ", "turbo", 0, 75),
     "probability_of_severe_hail": ("probability of severe hail, %", "magma_r", 1, 100),
     "maximum_expected_size_of_hail": ("expected size of hail, mm", "viridis_r", 1, 60),
@@ -27,12 +27,12 @@ _NOT_COVERED_COLOR = "0.85"
 
 
 def plot_hail_maps(labels: Dataset) -> Figure:
-    """Maps of a series of volumes, a row for each time: reflectivity, what follows from it, and labels.
+    """Plot reflectivity, hail products and labels of a series of volumes, one row per time.
 
-    White is no echo, light grey not covered.
+    White is no echo, light gray is not covered.
 
     Args:
-        labels: Of `geovision.physics.hail.hail_labels`, ``(time, y, x)`` with x and y in m.
+        labels: Labels of `geovision.physics.hail.hail_labels`, shape (time, y, x), with x and y in m.
     """
     times = labels["time"].values
     figure = new_figure(3.4 * (len(_HAIL_FIELDS) + 1), 0.5 + 3.2 * len(times))
@@ -49,13 +49,13 @@ def plot_hail_maps(labels: Dataset) -> Figure:
 
 
 def _hail_field(figure: Figure, axes: Axes, volume: Dataset, name: str) -> None:
-    title, colours, low, high = _HAIL_FIELDS[name]
+    title, colors, low, high = _HAIL_FIELDS[name]
     values = volume[name].values
-    seen = np.ma.masked_where(~(values >= low), values)
+    shown = np.ma.masked_where(~(values >= low), values)
     axes.set_facecolor("white")
     _draw_coverage(axes, volume)
-    drawn = axes.imshow(seen, cmap=colours, vmin=low, vmax=high, **_map_options(volume))
-    figure.colorbar(drawn, ax=axes, shrink=0.8)
+    image = axes.imshow(shown, cmap=colors, vmin=low, vmax=high, **_map_options(volume))
+    figure.colorbar(image, ax=axes, shrink=0.8)
     axes.set_title(title, fontsize="medium")
 
 
@@ -68,11 +68,11 @@ def _hail_cells(axes: Axes, volume: Dataset) -> None:
         aloft = np.where(volume["armed"].values > 0, 2, (volume["cell"].values > 0) * 1)
         state = np.maximum(state, aloft)
     _draw_coverage(axes, volume)
-    shown, colours = np.ma.masked_equal(state, 0), ListedColormap(_CELL_COLORS)
-    axes.imshow(shown, cmap=colours, vmin=0, vmax=3, **_map_options(volume))
+    shown, colors = np.ma.masked_equal(state, 0), ListedColormap(_CELL_COLORS)
+    axes.imshow(shown, cmap=colors, vmin=0, vmax=3, **_map_options(volume))
     states = _CELL_STATES if "cell" in volume else _CELL_STATES[2:]
-    named = zip(states, _CELL_COLORS[-len(states) :], strict=True)
-    patches = [Patch(color=colour, label=name) for name, colour in named]
+    entries = zip(states, _CELL_COLORS[-len(states) :], strict=True)
+    patches = [Patch(color=color, label=name) for name, color in entries]
     axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize="small")
     axes.set_title("cells and label" if "cell" in volume else "label", fontsize="medium")
 
@@ -80,9 +80,11 @@ def _hail_cells(axes: Axes, volume: Dataset) -> None:
 def _draw_coverage(axes: Axes, volume: Dataset) -> None:
     from matplotlib.colors import ListedColormap
 
-    unseen = np.isnan(volume["probability_of_severe_hail"].values)
+    not_covered = np.isnan(volume["probability_of_severe_hail"].values)
     axes.imshow(
-        np.ma.masked_equal(unseen, False), cmap=ListedColormap([_NOT_COVERED_COLOR]), **_map_options(volume)
+        np.ma.masked_equal(not_covered, False),
+        cmap=ListedColormap([_NOT_COVERED_COLOR]),
+        **_map_options(volume),
     )
 
 

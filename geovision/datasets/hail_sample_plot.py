@@ -1,4 +1,4 @@
-"""One hail sample in pictures: the last window of each source, how the storm came there, the answer."""
+"""Figure of a hail sample: last window of each source, time-height section, and label."""
 
 from __future__ import annotations
 
@@ -32,27 +32,34 @@ def plot_hail_sample(
     source: str = "",
     probability: _Field | None = None,
 ) -> Figure:
-    """Maps of the last window and a section through time, the label outlined in each map; grey is missing.
+    """Plot maps of the last window and a time-height section of a hail sample.
+
+    The label is outlined in each map. Gray is missing.
 
     Args:
-        inputs: ``"radar"``, ``"fy4b"``, ``"era5"`` ``(time, channel, y, x)``, ``"dem"`` ``(channel, y, x)``.
-        valid: Which of the values are there, and ``"target"`` ``(1, y, x)``.
-        label: ``(y, x)``, 1 is hail.
-        bands: Channels of the satellite.
-        levels: Of the radar, m.
-        no_echo: What stands for no echo, dBZ.
-        source: File name, above.
-        probability: ``(y, x)``, of a model.
+        inputs: Inputs by source: ``"radar"``, ``"fy4b"`` and ``"era5"``, shape (time, channel, y, x), and
+            ``"dem"``, shape (channel, y, x).
+        valid: Valid values by source, bool, same shapes, and ``"target"``, shape (1, y, x).
+        label: Label, shape (y, x); 1 is hail.
+        bands: Names of the satellite channels.
+        levels: Heights of the radar levels, in m.
+        no_echo: Value that represents no echo, in dBZ.
+        source: File name, shown above. Default: none.
+        probability: Predicted probability, shape (y, x). Default: None.
     """
     radar = _masked(inputs, valid, "radar")
     largest = radar.max(1)
-    largest = np.ma.where(largest <= no_echo, np.nan, largest)  # white, where not covered is grey
-    sky = _masked(inputs, valid, "fy4b")[-1]
-    window, vapour = (next(n for n, name in enumerate(bands) if band in name) for band in ("10.8", "6.25"))
+    largest = np.ma.where(largest <= no_echo, np.nan, largest)  # no echo is white, not covered is gray
+    satellite = _masked(inputs, valid, "fy4b")[-1]
+    window, vapor = (next(n for n, name in enumerate(bands) if band in name) for band in ("10.8", "6.25"))
     maps: list[tuple[str, Any, dict[str, Any]]] = [
         ("largest reflectivity, dBZ", largest[-1], {"cmap": "turbo", "vmin": 0, "vmax": 65}),
-        ("10.8 µm, K", sky[window], {"cmap": "gray_r", "vmin": 200, "vmax": 300}),
-        ("6.25 less 10.8 µm, K", sky[vapour] - sky[window], {"cmap": "viridis", "vmin": -12, "vmax": 4}),
+        ("10.8 µm, K", satellite[window], {"cmap": "gray_r", "vmin": 200, "vmax": 300}),
+        (
+            "6.25 µm minus 10.8 µm, K",
+            satellite[vapor] - satellite[window],
+            {"cmap": "viridis", "vmin": -12, "vmax": 4},
+        ),
         ("freezing level, m", _masked(inputs, valid, "era5")[-1, 0], {"cmap": "cividis"}),
         ("elevation, m", _masked(inputs, valid, "dem")[0], {"cmap": "terrain"}),
     ]
@@ -78,6 +85,7 @@ def plot_hail_sample(
 def _masked(
     inputs: Mapping[str, _Field], valid: Mapping[str, NDArray[np.bool_]], name: str
 ) -> np.ma.MaskedArray:
+    """Return an input as a masked array."""
     values = inputs[name]
     return np.ma.MaskedArray(values, ~valid[name] if name in valid else np.zeros(values.shape, bool))
 
@@ -89,9 +97,9 @@ def _draw_map(
 
     missing = np.ma.getmaskarray(field)
     axes.imshow(np.ma.masked_equal(missing, False), cmap=ListedColormap([_MISSING]), origin="lower")
-    drawn = axes.imshow(field, origin="lower", interpolation="nearest", **options)
+    image = axes.imshow(field, origin="lower", interpolation="nearest", **options)
     if not missing.all():
-        figure.colorbar(drawn, ax=axes, shrink=0.8)
+        figure.colorbar(image, ax=axes, shrink=0.8)
     if (label > 0.5).any():
         axes.contour(label, levels=[0.5], colors=_OUTLINE, linewidths=1.5)
     axes.set_title(title if not missing.all() else f"{title}: missing", fontsize="medium")
@@ -99,7 +107,7 @@ def _draw_map(
 
 
 def _draw_time_height(figure: Figure, axes: Axes, radar: np.ma.MaskedArray, levels: Sequence[float]) -> None:
-    """The largest reflectivity of each level in each window."""
+    """Draw the largest reflectivity of each level in each window."""
     from matplotlib.colors import ListedColormap
 
     heights = np.array(levels) / 1000
@@ -108,7 +116,7 @@ def _draw_time_height(figure: Figure, axes: Axes, radar: np.ma.MaskedArray, leve
     edges = np.concatenate([[0], (heights[1:] + heights[:-1]) / 2, [heights[-1] + 1]])
     windows = np.arange(highest.shape[1] + 1) - highest.shape[1] + 0.5
     axes.pcolormesh(windows, edges, np.ma.masked_where(covered, ~covered), cmap=ListedColormap([_MISSING]))
-    drawn = axes.pcolormesh(windows, edges, highest, cmap="turbo", vmin=0, vmax=65)
-    figure.colorbar(drawn, ax=axes, shrink=0.8)
+    image = axes.pcolormesh(windows, edges, highest, cmap="turbo", vmin=0, vmax=65)
+    figure.colorbar(image, ax=axes, shrink=0.8)
     axes.set(xlabel="window, 0 is the last", ylabel="height, km", ylim=(0, 16))
     axes.set_title("largest reflectivity by height, dBZ", fontsize="medium")

@@ -3,7 +3,7 @@
 from geovision.errors import MissingExtraError
 
 try:
-    import torchmetrics  # noqa: F401  # every score stands on it
+    import torchmetrics  # noqa: F401  # required by every metric
 except ImportError as error:
     raise MissingExtraError("torchmetrics", "train") from error
 

@@ -1,4 +1,4 @@
-"""One door to the reports of all kinds of answers."""
+"""Evaluation of models of any kind of target."""
 
 from __future__ import annotations
 
@@ -30,11 +30,24 @@ def evaluate(
     members: int | None = None,
     progress: bool = False,
 ) -> Report:
-    """Score a model on a data set. See `geovision.evaluate`."""
+    """Evaluate a model on a dataset. See `geovision.evaluate`.
+
+    Args:
+        model: Model to evaluate.
+        data: Samples.
+        batch_size: Samples per forward pass. Default: 32.
+        n_bootstrap: Number of bootstrap resamples; 0 computes no intervals. Default: 1000.
+        seed: Seed of the bootstrap. Default: 0.
+        members: Number of ensemble members of a field model. Default: those that the model provides.
+        progress: Whether to show a progress bar on stderr. Default: False.
+
+    Raises:
+        OptionError: `members` is given for a model that does not predict fields.
+    """
     kind = model.target.kind
     if members is not None and kind != "field":
         raise OptionError(
-            f"members={members}: {model.spec.name} answers with a {kind}; ensembles are of fields"
+            f"members={members}: {model.spec.name} predicts a {kind}; ensembles require a field"
         )
     more = {} if members is None else {"members": members}
     return _EVALUATORS[kind](

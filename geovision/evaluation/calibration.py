@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: the temperature that a model's logits are divided by."""
+"""Calibration of probabilities by temperature and Platt scaling of logits."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
-"""What a temperature is held to: logits that separate every sample would take it to 0."""
+"""Bounds of a temperature. Logits that separate every sample would give a temperature of 0."""
 
 
 def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dict[str, float]:
     """Calibrate the probabilities of a class or mask model on a dataset.
 
     Args:
-        model: A trained model; its calibration is replaced in place.
-        data: Samples that are neither trained on nor scored, such as the inner part of
+        model: Trained model; its calibration is replaced in place.
+        data: Samples that are not used for training or evaluation, such as the inner part of
             `GeoDataset.group_split`, adapted to the model with `GeoDataset.adapt_to`.
         batch_size: Samples per forward pass. Default: 32.
 
@@ -56,53 +56,63 @@ def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dic
             "temperature": calibrate_classes(model, collect_predictions(model, data, batch_size=batch_size))
         }
     else:
-        raise InputError(f"{model.spec.name} answers with a {model.target.kind}, which has no probability")
-    about: dict[str, Any] = {"data": data.card.name, "samples": len(data), "groups": len(set(data.groups))}
-    model.training_record = {**model.training_record, "calibration": about | found}
+        raise InputError(f"{model.spec.name} predicts a {model.target.kind}, which has no probability")
+    description: dict[str, Any] = {
+        "data": data.card.name,
+        "samples": len(data),
+        "groups": len(set(data.groups)),
+    }
+    model.training_record = {**model.training_record, "calibration": description | found}
     return found
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature at which softmax(logits / temperature) has the least negative log-likelihood
-    (Guo et al. 2017, arXiv:1706.04599). The order of the classes stays.
+    """Fit the temperature of class logits.
+
+    The temperature minimizes the negative log-likelihood of ``softmax(logits / temperature)`` (Guo et al.
+    2017, arXiv:1706.04599). It does not change the order of the classes.
 
     Args:
-        logits: ``(sample, class)``, of samples that the model was not trained on.
-        labels: ``(sample,)``.
+        logits: Logits of samples that were not used for training, shape (sample, class).
+        labels: Labels, shape (sample,).
 
     Returns:
-        A number within `TEMPERATURE_BOUNDS`; above 1 the model was too sure of itself.
+        Temperature within `TEMPERATURE_BOUNDS`; above 1 the model was overconfident.
     """
     logits = logits.double()
-    # In the logarithm no step leads to a negative temperature, and the loss has one minimum.
+    # The logarithm keeps the temperature positive, and the loss has a single minimum.
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = F.cross_entropy(logits / log_temperature.exp(), labels)
         value.backward()
         return value
 
     with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)  # type: ignore[arg-type]
     return min(max(math.exp(log_temperature.item()), TEMPERATURE_BOUNDS[0]), TEMPERATURE_BOUNDS[1])
 
 
 def calibrate_classes(model: GeoModel, predictions: Predictions) -> float:
-    """Fit the temperature of a class model to its own predictions, and set it.
+    """Fit the temperature of a class model to its predictions, and set it.
 
     Args:
-        predictions: With logits, of samples that the model was not trained on.
+        model: Class model; its temperature is replaced in place.
+        predictions: Predictions of the model with logits, of samples that were not used for training.
 
     Returns:
-        The temperature, which is saved with the model.
+        Temperature, which is saved with the model.
 
     Raises:
-        InputError: The predictions hold no logits, or are of other classes.
+        InputError: The predictions contain no logits, or have other classes.
     """
     if predictions.logits is None or predictions.classes != model.target.classes:
-        raise InputError("a temperature is fitted to logits of the model's own classes; collect() keeps them")
+        raise InputError(
+            "The predictions have no logits of the model's own classes. "
+            "Collect them with collect_predictions()."
+        )
     temperature = fit_temperature(predictions.logits, predictions.labels)
     head = model.head
     assert isinstance(head, HasTemperature)
@@ -111,80 +121,82 @@ def calibrate_classes(model: GeoModel, predictions: Predictions) -> float:
 
 
 def fit_platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
-    """The temperature and the offset at which ``sigmoid(logits / temperature + offset)`` has the least
-    negative log-likelihood (Platt 1999, Advances in Large Margin Classifiers). The order of the cells stays.
+    """Fit temperature and offset of mask logits.
 
-    A temperature alone cannot mend what a weight of positive cells or a Dice loss does to a mask, which is to
-    say yes too often everywhere.
+    They minimize the negative log-likelihood of ``sigmoid(logits / temperature + offset)`` (Platt 1999,
+    Advances in Large Margin Classifiers). They do not change the order of the cells. Weighting positive
+    cells, or a Dice loss, inflates all probabilities; a temperature alone cannot correct this.
 
     Args:
-        logits: Of any shape, of samples that the model was not trained on.
-        truth: 0 or 1, of the same shape.
+        logits: Logits of samples that were not used for training, any shape.
+        truth: Target, 0 or 1, same shape.
 
     Returns:
-        The temperature, within `TEMPERATURE_BOUNDS`, and the offset.
+        Temperature within `TEMPERATURE_BOUNDS`, and offset.
 
     Raises:
-        InputError: The event is in no cell or in all of them.
+        InputError: No cell or every cell has the event.
     """
     logits, truth = logits.double().flatten(), truth.double().flatten()
     if not 0 < float(truth.sum()) < len(truth):
         raise InputError(
-            f"{int(truth.sum())} of {len(truth)} cells have the event; probabilities "
-            "are fitted to some and not all"
+            f"{int(truth.sum())} of {len(truth)} cells have the event; "
+            "calibration requires cells with and without it"
         )
     log_temperature, offset = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
     _minimize_nll(logits, truth, log_temperature, offset, [log_temperature, offset])
     temperature = math.exp(log_temperature.item())
-    held = min(max(temperature, TEMPERATURE_BOUNDS[0]), TEMPERATURE_BOUNDS[1])
-    if held != temperature:  # an offset belongs to its temperature
-        fixed = torch.tensor(math.log(held), dtype=torch.float64)
+    clipped = min(max(temperature, TEMPERATURE_BOUNDS[0]), TEMPERATURE_BOUNDS[1])
+    if clipped != temperature:  # the offset depends on the temperature
+        fixed = torch.tensor(math.log(clipped), dtype=torch.float64)
         _minimize_nll(logits, truth, fixed, offset, [offset])
-    return held, offset.item()
+    return clipped, offset.item()
 
 
 def _minimize_nll(
     logits: Tensor, truth: Tensor, log_temperature: Tensor, offset: Tensor, parameters: list[Tensor]
 ) -> None:
-    """Bring what is free to the least negative log-likelihood."""
-    optimiser = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
+    """Minimize the negative log-likelihood over the given parameters, in place."""
+    optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = F.binary_cross_entropy_with_logits(logits / log_temperature.exp() + offset, truth)
         value.backward()
         return value
 
     with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)  # type: ignore[arg-type]
 
 
 def calibrate_mask(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> tuple[float, float]:
-    """Fit the probabilities of a model of masks to what happened, and keep that in the model.
+    """Fit temperature and offset of a mask model, and set them.
 
     Args:
-        data: Samples that the model was not trained on and is not scored on: the inner part of a split by
-            group, as of `GeoDataset.group_split`.
+        model: Mask model; its calibration is replaced in place.
+        data: Samples that are not used for training or evaluation, such as the inner part of
+            `GeoDataset.group_split`.
+        batch_size: Samples per forward pass. Default: 32.
 
     Returns:
         Temperature and offset, which are saved with the model.
 
     Raises:
-        InputError: The model is none of masks, or the event is in no cell or in all.
-        DatasetError: The data set is empty, or of another task.
+        InputError: The model does not predict masks, or no cell or every cell has the event.
+        DatasetError: The dataset is empty, or belongs to another task.
     """
     head = model.head
     if not isinstance(head, IdentityMaskHead):
-        raise InputError(f"{model.spec.name}: no model of masks; calibrate_classes() is for classes")
+        raise InputError(f"{model.spec.name} does not predict masks; use calibrate_classes() for classes")
     before = float(head.temperature), float(head.offset)
     head.temperature.fill_(1.0)
     head.offset.fill_(0.0)
     logits, truth = [], []
     try:
-        for said, seen, *_ in predict_batches(model, data, batch_size=batch_size):
-            there = torch.isfinite(said) & torch.isfinite(seen)
-            logits.append(torch.logit(said[there].double(), eps=1e-12))
-            truth.append(seen[there])
+        for prediction, observed, *_ in predict_batches(model, data, batch_size=batch_size):
+            valid = torch.isfinite(prediction) & torch.isfinite(observed)
+            logits.append(torch.logit(prediction[valid].double(), eps=1e-12))
+            truth.append(observed[valid])
         found = fit_platt(torch.cat(logits), torch.cat(truth))
     except Exception:
         head.temperature.fill_(before[0])

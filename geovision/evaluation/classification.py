@@ -1,4 +1,4 @@
-"""Reports of classes: each class by itself, the confusion matrix, reliability, the surest mistakes."""
+"""Reports of classification: scores per class, confusion matrix, reliability, most confident errors."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ __all__ = ["ClassReport", "evaluate_classes", "score_classes"]
 
 PER_CLASS_METRICS = ("precision", "recall", "f1")
 PROBABILITY_METRICS = ("brier", "nll")
-"""Scores of the probabilities that every report holds beside its task's own metrics."""
+"""Metrics of probabilities that every report contains in addition to those of the task."""
 _MAX_ERRORS_SHOWN = 18
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassReport(Report):
-    """Scores of classes.
+    """Scores of a classification.
 
     Attributes:
-        per_class: By class: precision, recall, f1.
-        confusion: int64 ``(true class, predicted class)``.
-        predictions: Every answer.
-        get_image: The picture of a sample by its position in the data set, ``(y, x, 3)``; None: there
-            is none to show.
+        per_class: Precision, recall and F1 score by class.
+        confusion: Confusion matrix, int64, shape (label, predicted class).
+        predictions: All predictions.
+        get_image: Function that returns the image of a sample by its index in the dataset, shape (y, x, 3).
+            None: no images.
     """
 
     per_class: Mapping[str, Mapping[str, MetricValue]]
@@ -85,13 +85,16 @@ class ClassReport(Report):
         return lines
 
     def figures(self) -> dict[str, matplotlib.figure.Figure]:
-        """The figures by name: confusion, reliability, and mistakes where there are any to show.
+        """Draw the figures: confusion matrix, reliability, and most confident errors, if any.
+
+        Returns:
+            Figures by name.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
         error = self.metrics.get("calibration_error")
-        drawn = {
+        figures = {
             "confusion": plot.confusion_matrix(self.confusion, self.predictions.classes),
             "reliability": plot.reliability_diagram(
                 self.predictions.confidence.numpy(),
@@ -101,11 +104,11 @@ class ClassReport(Report):
         }
         wrong = self._most_confident_errors()
         if self.get_image is not None and len(wrong):
-            drawn["mistakes"] = self._plot_errors(wrong)
-        return drawn
+            figures["mistakes"] = self._plot_errors(wrong)
+        return figures
 
     def _most_confident_errors(self) -> Predictions:
-        """The wrong answers with the highest probabilities, surest first."""
+        """Return the wrong predictions with the highest probabilities, in descending order."""
         wrong = self.predictions.take(~self.predictions.correct)
         return wrong.take(wrong.confidence.argsort(descending=True, stable=True)[:_MAX_ERRORS_SHOWN])
 
@@ -121,15 +124,24 @@ class ClassReport(Report):
         )
 
 
-# --- making one ---------------------------------------------------------------------------------
+# --- creation -----------------------------------------------------------------------------------
 
 
 def evaluate_classes(
     model: GeoModel, data: GeoDataset, *, batch_size: int, n_bootstrap: int, seed: int, progress: bool
 ) -> ClassReport:
-    """Score a model of classes on a data set. See `geovision.evaluate`."""
+    """Evaluate a class model on a dataset. See `geovision.evaluate`.
+
+    Args:
+        model: Class model.
+        data: Samples.
+        batch_size: Samples per forward pass.
+        n_bootstrap: Number of bootstrap resamples; 0 computes no intervals.
+        seed: Seed of the bootstrap.
+        progress: Whether to show a progress bar on stderr.
+    """
     predictions = collect_predictions(model, data, batch_size=batch_size, progress=progress)
-    facts = {
+    provenance = {
         "model": model.spec.name,
         "weights": weights_digest(model),
         "temperature": float(model.head.temperature),  # type: ignore[arg-type]
@@ -137,7 +149,7 @@ def evaluate_classes(
     return score_classes(
         predictions,
         data,
-        provenance=facts,
+        provenance=provenance,
         notes=_merging_notes(model, data),
         n_bootstrap=n_bootstrap,
         seed=seed,
@@ -153,22 +165,22 @@ def score_classes(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> ClassReport:
-    """Score answers that were collected before.
+    """Score predictions that were collected before.
 
     Args:
-        predictions: Of samples of `data`.
-        data: What was asked about; pictures of mistakes are taken from it.
-        provenance: Where the answers come from, to stand in the report; at least ``"model"``.
-        notes: What a reader must know beside the numbers.
-        n_bootstrap: Of the bootstrap; 0 gives no intervals.
-        seed: Of the bootstrap.
+        predictions: Predictions of samples of `data`.
+        data: Samples that were predicted. Images of errors are read from them.
+        provenance: Provenance of the predictions; at least ``"model"``.
+        notes: Remarks for the reader of the report. Default: none.
+        n_bootstrap: Number of bootstrap resamples; 0 computes no intervals. Default: 1000.
+        seed: Seed of the bootstrap. Default: 0.
     """
     task = find_task(data.task)
     target = _scored_target(predictions.classes, task)
     names = dict.fromkeys((*task.metrics, *PROBABILITY_METRICS))
     single = metric_table.applicable(names, target)
     several = metric_table.applicable(PER_CLASS_METRICS, target)
-    found = bootstrap(
+    estimates = bootstrap(
         single | several,
         predictions.probabilities,
         predictions.labels,
@@ -179,9 +191,9 @@ def score_classes(
     confusion = metric_table.create("confusion", target)(predictions.probabilities, predictions.labels)
     return ClassReport(
         task=task,
-        metrics={name: to_metric_value(found[name]) for name in single},
+        metrics={name: to_metric_value(estimates[name]) for name in single},
         per_class={
-            label: {name: to_metric_value(found[name], column) for name in PER_CLASS_METRICS}
+            label: {name: to_metric_value(estimates[name], column) for name in PER_CLASS_METRICS}
             for column, label in enumerate(predictions.classes)
         },
         confusion=confusion.numpy(),
@@ -196,17 +208,21 @@ def score_classes(
 
 
 def _scored_target(classes: tuple[str, ...], task: Task) -> ClassTarget:
-    """The classes that were scored, with the task's cards where they are the task's."""
-    own = task.target
-    cards = [own.card(code) for code in classes] if isinstance(own, ClassTarget) else []
-    positive = own.positive if isinstance(own, ClassTarget) and own.positive in classes else ""
+    """Return the scored classes as a target, with the class cards of the task if it has them."""
+    task_target = task.target
+    cards = [task_target.card(code) for code in classes] if isinstance(task_target, ClassTarget) else []
+    positive = (
+        task_target.positive
+        if isinstance(task_target, ClassTarget) and task_target.positive in classes
+        else ""
+    )
     return ClassTarget(
         classes, tuple(card for card in cards if card) if all(cards) else (), positive=positive
     )
 
 
 def _merging_notes(model: GeoModel, data: GeoDataset) -> list[str]:
-    """What merging classes left out of the score."""
+    """Return notes on merged and excluded classes."""
     assert isinstance(model.target, ClassTarget)
     assert isinstance(data.target, ClassTarget)
     if data.class_mapping is None or data.target.classes == model.target.classes:
@@ -216,14 +232,21 @@ def _merging_notes(model: GeoModel, data: GeoDataset) -> list[str]:
         + "; ".join(f"{name} = {' + '.join(parts)}" for name, parts in data.class_mapping.merged.items())
     ]
     notes += [f"Not scored: {name} ({reason})" for name, reason in data.class_mapping.excluded.items()]
-    if alone := unmatched_classes(model.target.classes, data.class_mapping):
-        notes.append(f"Without counterpart in {data.card.name}, left out of the sums: {', '.join(alone)}")
+    if unmatched := unmatched_classes(model.target.classes, data.class_mapping):
+        notes.append(
+            f"Without counterpart in {data.card.name}, excluded from the sums: {', '.join(unmatched)}"
+        )
     return notes
 
 
 def to_image(sample: Sample) -> np.ndarray:
-    """The first input of a sample as a picture ``(y, x, 3)``, 0-1: three channels as they are, any
-    other number by the first one, stretched over its range."""
+    """Return the first input of a sample as an image, shape (y, x, 3), 0 to 1.
+
+    Three channels are shown as they are. For any other number, the first channel is stretched over its range.
+
+    Args:
+        sample: Sample of a dataset.
+    """
     values = next(iter(sample["inputs"].values())).float()
     if values.shape[0] != 3:
         first = values[0] - torch.nan_to_num(values[0], nan=torch.inf).min()

@@ -1,4 +1,4 @@
-"""Cross-validation: each sample is predicted by a model that was trained without its group."""
+"""Cross-validation with groups: each sample is predicted by a model that was trained without its group."""
 
 from __future__ import annotations
 
@@ -52,7 +52,28 @@ def cross_validate(
     progress: bool = True,
     **options: Any,
 ) -> Report:
-    """Train a new model for each fold and score all predictions. See `geovision.cross_validate`."""
+    """Train a new model for each fold and score all predictions.
+
+    See `geovision.cross_validate`.
+
+    Args:
+        name: Name of the model.
+        data: All samples.
+        out: Folder of the cross-validation. An interrupted run is resumed.
+        folds: Number of folds, or the fold of each sample. Default: 5.
+        recipe: Recipe of each training. Default: that of the model, or of its task.
+        predictors: Names of additional channels, see `geovision.training.create_for`. Default: None.
+        n_bootstrap: Number of bootstrap resamples; 0 computes no intervals. Default: 1000.
+        seed: Seed of the folds and of the bootstrap. Default: 0.
+        devices: Devices of each training, as in `geovision.train`. Default: ``"auto"``.
+        num_workers: Number of processes that load samples. Default: 0.
+        progress: Whether to show progress bars. Default: True.
+        **options: Further keywords of `geovision.create`.
+
+    Raises:
+        OptionError: The folds are invalid, or the folder contains another cross-validation.
+        DatasetError: There are fewer groups than folds.
+    """
     fold = fold_numbers(data, folds, seed=seed)
     run = _CrossValidation(
         name,
@@ -67,7 +88,7 @@ def cross_validate(
     run.check_identity()
     done = PREDICTIONS_NAME if isinstance(data.target, ClassTarget) else f"training/model/{CONFIG}"
     work = run.predict_fold if isinstance(data.target, ClassTarget) else run.train_fold
-    for wait in (False, True):  # first the folds that are free, then those of other processes
+    for wait in (False, True):  # first unlocked folds, then those of other processes
         for number in run.fold_ids:
             _run_once(run.fold_dir(number), done, partial(work, number), wait=wait)
     report = (_class_report if isinstance(data.target, ClassTarget) else _dense_report)(
@@ -78,13 +99,15 @@ def cross_validate(
 
 
 def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0) -> np.ndarray:
-    """The fold of each sample, int64 ``(sample,)``.
+    """Return the fold of each sample, int64, shape (sample,).
 
     Args:
-        folds: How many; or the fold of each sample, taken as it is.
+        data: All samples.
+        folds: Number of folds, or the fold of each sample.
+        seed: Seed of the folds. Default: 0.
 
     Raises:
-        OptionError: Fewer than two folds, or not one number for each sample.
+        OptionError: There are fewer than two folds, or not one number for each sample.
         DatasetError: There are fewer groups than folds.
     """
     if not isinstance(folds, int):
@@ -96,7 +119,7 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
             )
         return given
     if folds < 2:
-        raise OptionError(f"cross-validation takes two folds or more, not {folds}")
+        raise OptionError(f"cross-validation requires two folds or more, not {folds}")
     number = np.empty(len(data), dtype=np.int64)
     for fold, (_, test) in enumerate(data.folds(k=folds, seed=seed)):
         number[test] = fold
@@ -104,13 +127,13 @@ def fold_numbers(data: GeoDataset, folds: int | Sequence[int], *, seed: int = 0)
 
 
 def calibrate_folds(predictions: Predictions) -> tuple[Predictions, dict[int, float]]:
-    """Each fold's answers at the temperature that suits the answers of the other folds.
+    """Calibrate the predictions of each fold with the other folds.
 
     Args:
-        predictions: Of all folds, with logits.
+        predictions: Predictions of all folds, with logits.
 
     Returns:
-        The same rows with other probabilities, and the temperature of each fold.
+        The same rows with calibrated probabilities, and the temperature of each fold.
     """
     assert predictions.logits is not None
     assert predictions.folds is not None
@@ -123,7 +146,7 @@ def calibrate_folds(predictions: Predictions) -> tuple[Predictions, dict[int, fl
     return predictions.at_temperature(scale), found
 
 
-# --- trainings ------------------------------------------------------------------------------------
+# --- trainings ----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +175,7 @@ class _CrossValidation:
 
     @property
     def fold_ids(self) -> list[int]:
-        """The numbers of the folds."""
+        """Numbers of the folds."""
         return sorted(set(self.fold.tolist()))
 
     def fold_dir(self, number: int) -> Path:
@@ -187,7 +210,7 @@ class _CrossValidation:
         return model, data
 
     def predict_fold(self, number: int) -> None:
-        """Train the model of a fold of classes and store its predictions for the fold."""
+        """Train the class model of a fold and store its predictions for the fold."""
         model, data = self.train_fold(number)
         places = self.indices(number)
         found = collect_predictions(
@@ -201,11 +224,11 @@ class _CrossValidation:
         ).save(self.fold_dir(number) / PREDICTIONS_NAME)
 
     def identity(self) -> dict[str, Any]:
-        """Return what identifies this cross-validation, as it is read back from a file."""
+        """Return the values that identify this cross-validation, as JSON restores them."""
         names = self.data.paths if isinstance(self.data, HasPaths) else self.data.groups
         facts = {
             "model": self.name,
-            # Reading every sample for its source would take long; groups serve where there are no paths.
+            # Reading every sample for its source would be slow; without paths, groups identify the samples.
             "sample_digest": data_digest([str(each) for each in names]),
             "fold_digest": hashlib.sha256(self.fold.tobytes()).hexdigest(),
             "fold_sizes": np.bincount(self.fold).tolist(),
@@ -229,18 +252,18 @@ class _CrossValidation:
         different = [key for key in facts if known.get(key) != facts[key]]
         if different:
             raise OptionError(
-                f"{self.out}: holds another cross-validation, of other {', '.join(different)}; "
+                f"{self.out} contains another cross-validation with different {', '.join(different)}; "
                 "choose another folder"
             )
 
 
 def _to_json(value: Any) -> Any:
-    """Return a value of an option as JSON has it."""
+    """Convert the value of an option for JSON."""
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)  # type: ignore[arg-type]
 
 
 def _run_once(folder: Path, output: str, work: Callable[[], Any], *, wait: bool) -> None:
-    """Run the work of one fold, unless its result exists or another process is working on it."""
+    """Run the work of a fold, unless its result exists or another process is working on it."""
     with file_lock(folder / "_lock", wait=wait) as free:
         if free and not (folder / output).is_file():
             work()
@@ -251,7 +274,7 @@ def _resolve_recipe(name: str) -> Recipe:
     return spec.recipe or registry.find_task(spec.task).recipe
 
 
-# --- reports --------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------
 
 
 def _class_report(run: _CrossValidation, n_bootstrap: int, seed: int) -> Report:
@@ -270,13 +293,13 @@ def _class_report(run: _CrossValidation, n_bootstrap: int, seed: int) -> Report:
 def _dense_report(run: _CrossValidation, n_bootstrap: int, seed: int) -> Report:
     model = run.load_model(run.fold_ids[0])
     data = run.data.adapt_to(model)
-    several = ensemble_for(model, data, seed=seed)
+    ensemble = ensemble_for(model, data, seed=seed)
 
     def batches() -> Iterator[DensePredictions]:
         for number in run.fold_ids:
             part = data.subset(run.indices(number).tolist())
             yield from predict_batches(
-                run.load_model(number), part, progress=run.train_options["progress"], ensemble=several
+                run.load_model(number), part, progress=run.train_options["progress"], ensemble=ensemble
             )
 
     uncalibrated = "; probabilities as trained" if model.target.kind == "mask" else ""
@@ -308,13 +331,13 @@ def _notes(predictions: Predictions, folds: int, data: GeoDataset, fold: np.ndar
 
 
 def _split_group_notes(data: GeoDataset, fold: np.ndarray) -> list[str]:
-    """Return a warning where folds cut groups."""
+    """Return a warning if folds split groups."""
     places: dict[str, set[int]] = {}
     for group, number in zip(data.groups, fold.tolist(), strict=True):
         places.setdefault(group, set()).add(number)
     if cut := sum(len(numbers) > 1 for numbers in places.values()):
         return [
-            f"The folds cut {cut} of {len(places)} groups: near-duplicates stand on both sides, "
+            f"The folds split {cut} of {len(places)} groups: near-duplicates are in several folds, "
             "and the scores are better than they would be on new data."
         ]
     return []

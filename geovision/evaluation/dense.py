@@ -1,4 +1,4 @@
-"""Reports of fields and masks: batch by batch, so that what is scored need not fit into memory."""
+"""Reports of fields and masks, computed in batches so that data need not fit into memory."""
 
 from __future__ import annotations
 
@@ -32,27 +32,37 @@ if TYPE_CHECKING:
 __all__ = ["DenseReport", "ensemble_for", "evaluate_dense", "score_dense"]
 
 _UNPAIRED_NOTE = (
-    "The inputs run freely: their days are not those of the truth, so distributions alone are "
-    "scored, and no error or correlation."
+    "The inputs are a free-running simulation, whose days do not correspond to those of the target; only "
+    "distributions are scored, not errors or correlations."
 )
 
 _TABLE_METRICS = ("probability_histogram", "contingency", "reliability")
 
 _MAX_GROUPS_SHOWN = 9
-"""Whose points in a diagram can be told from one another, by the colours of matplotlib."""
+"""Largest number of groups in a diagram that the color cycle of matplotlib can distinguish."""
 
 MAX_BUFFER_BYTES = 2**30
-"""Bytes of answers that are kept for the scores and figures that need all of them at once."""
+"""Largest size of predictions and targets that are kept for scores and figures of all samples."""
 
 
 class PredictionBuffer:
-    """All answers together, as long as they are of one shape and there is room."""
+    """Buffer of all predictions and targets, if they have one shape and fit.
+
+    Args:
+        max_bytes: Largest size, in bytes.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.remaining_bytes, self.is_complete = max_bytes, True
         self._parts: list[tuple[Tensor, Tensor]] = []
 
     def add(self, prediction: Tensor, truth: Tensor) -> None:
+        """Add a batch, or discard everything if the shape differs or the size is exceeded.
+
+        Args:
+            prediction: Prediction, shape (sample, 1, y, x).
+            truth: Target, same shape.
+        """
         self.remaining_bytes -= prediction.nbytes + truth.nbytes
         same = not self._parts or self._parts[0][0].shape[1:] == prediction.shape[1:]
         if self.remaining_bytes < 0 or not same:
@@ -62,14 +72,14 @@ class PredictionBuffer:
             self._parts.append((prediction, truth))
 
     def tensors(self) -> tuple[Tensor, Tensor] | None:
-        """(prediction, truth) of all samples ``(sample, 1, y, x)``; None where they were not kept."""
+        """Return prediction and target of all samples, shape (sample, 1, y, x); None if discarded."""
         if not self.is_complete or not self._parts:
             return None
         return torch.cat([p for p, _ in self._parts]), torch.cat([t for _, t in self._parts])
 
 
 class _ExampleSelector:
-    """The sample in which there is most to see."""
+    """Selector of the sample with the largest mean target."""
 
     def __init__(self) -> None:
         self.position, self.mean_value = -1, -np.inf
@@ -88,17 +98,17 @@ class DenseReport(Report):
     """Scores of fields or masks.
 
     Attributes:
-        target: What was asked for.
-        predictions: (prediction, truth) of all samples ``(sample, 1, y, x)``, NaN where nothing counts;
-            None where they were too many, or of several shapes.
-        example: (prediction, truth) ``(y, x)`` of the sample in which there is most to see.
-        example_index: Of that sample in the data set.
-        probability_histogram: Cells without and with the event by bins of probability ``(2, bin)``; None
+        target: Target of the model.
+        predictions: Prediction and target of all samples, shape (sample, 1, y, x), NaN where missing. None if
+            they were too large or had several shapes.
+        example: Prediction and target, shape (y, x), of the sample with the largest mean target.
+        example_index: Index of that sample in the dataset.
+        probability_histogram: Cells without and with the event in bins of probability, shape (2, bin). None
             for fields.
-        mask_counts: Of masks, the table of yes and no and the reliability; None for fields.
-        output_grid, input_grid: Middles of the cells of the answer and of the input; None where they are not
-            known.
-        get_sample: A sample of the data set by its position.
+        mask_counts: Contingency table and reliability of masks. None for fields.
+        output_grid: Centers of the cells of the prediction. None: unknown.
+        input_grid: Centers of the cells of the input. None: unknown.
+        get_sample: Function that returns a sample of the dataset by its index.
     """
 
     target: Target
@@ -112,8 +122,13 @@ class DenseReport(Report):
     get_sample: Callable[[int], Sample] = field(repr=False)
 
     def figures(self) -> dict[str, matplotlib.figure.Figure]:
-        """The figures by name: maps of the fullest sample; of fields quantiles against quantiles, spectra,
-        errors of every cell and the diagram of Taylor; of masks reliability and performance.
+        """Draw the figures.
+
+        The figures show maps of the example. For fields they also show quantiles, spectra, errors of every
+        cell and the Taylor diagram; for masks reliability and the performance diagram.
+
+        Returns:
+            Figures by name.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -136,12 +151,11 @@ class DenseReport(Report):
         return self.mask_counts.rows() if self.mask_counts else []
 
     def _example_input(self) -> tuple[np.ndarray, str, str]:
-        """The first channel of the first input of the fullest sample, where it was read from, and its
-        name."""
+        """Return the first channel of the example's first input, its source and its name."""
         found = self.get_sample(self.example_index)
         name, values = next(iter(found["inputs"].items()))
-        there = found["valid"].get(name)
-        values = values if there is None else values.where(there, torch.nan)
+        valid = found["valid"].get(name)
+        values = values if valid is None else values.where(valid, torch.nan)
         while values.ndim > 2:
             values = values[-1 if values.ndim > 3 else 0]
         return values.float().numpy(), found["source"], name
@@ -153,7 +167,7 @@ class DenseReport(Report):
         prediction, truth = (each.numpy() for each in self.example)
         levels = target.contour_levels or _contour_levels(truth)
         unit = target.channel.unit
-        drawn = {
+        figures = {
             "maps": plots.plot_fields(
                 given,
                 prediction,
@@ -166,31 +180,33 @@ class DenseReport(Report):
             )
         }
         if self.predictions is None:
-            return drawn
+            return figures
         prediction_all, truth_all = self.predictions
         model = str(self.provenance["model"])
         pairs = field_scores.quantile_pairs(prediction_all, truth_all)
-        drawn["quantiles"] = plots.plot_quantile_quantile(
+        figures["quantiles"] = plots.plot_quantile_quantile(
             {model: (pairs[0].numpy(), pairs[1].numpy())}, unit=unit
         )
-        there = torch.isfinite(prediction_all) & torch.isfinite(truth_all)
+        valid = torch.isfinite(prediction_all) & torch.isfinite(truth_all)
         powers = {
-            name: tuple(part.numpy() for part in spectrum(values.where(there, 0.0)))
-            for name, values in (("truth", truth_all), (model, prediction_all))
+            name: tuple(part.numpy() for part in spectrum(values.where(valid, 0.0)))
+            for name, values in (("target", truth_all), (model, prediction_all))
         }
-        drawn["spectra"] = plots.plot_spectra(powers)  # type: ignore[arg-type]
+        figures["spectra"] = plots.plot_spectra(powers)  # type: ignore[arg-type]
         bias = field_scores.bias(prediction_all, truth_all, over="time")[0].numpy()
         rmse = field_scores.rmse(prediction_all, truth_all, over="time")[0].numpy()
-        drawn["errors"] = plots.plot_errors(
+        figures["errors"] = plots.plot_errors(
             bias, rmse, extent=_extent(self.output_grid, bias.shape), unit=unit
         )
-        if "correlation" in self.metrics:  # days of a free run are not those of the truth
-            drawn["taylor"] = plots.plot_taylor_diagram(self._taylor_statistics(prediction_all, truth_all))
-        return drawn
+        if "correlation" in self.metrics:  # requires corresponding days
+            figures["taylor"] = plots.plot_taylor_diagram(self._taylor_statistics(prediction_all, truth_all))
+        return figures
 
     def _taylor_statistics(self, prediction: Tensor, truth: Tensor) -> dict[str, tuple[float, float]]:
-        """(ratio of standard deviations, correlation) over all cells and days, and over those of each group
-        where they are few."""
+        """Return ratio of standard deviations and correlation, for all samples and for each group.
+
+        Groups are omitted if there are more than `_MAX_GROUPS_SHOWN`.
+        """
         names = list(dict.fromkeys(self.groups))
         chosen = {"all": list(range(len(self.groups)))}
         if 1 < len(names) <= _MAX_GROUPS_SHOWN:
@@ -210,7 +226,7 @@ class DenseReport(Report):
         assert self.probability_histogram is not None
         given, source, name = self._example_input()
         probability, truth = (each.numpy() for each in self.example)
-        no, yes = self.probability_histogram
+        without_event, with_event = self.probability_histogram
         return {
             "maps": masks.plot_mask_maps(
                 given,
@@ -222,21 +238,23 @@ class DenseReport(Report):
                 extent=_extent(self.output_grid, truth.shape),
                 suptitle=source,
             ),
-            "mask_reliability": masks.plot_mask_reliability(no, yes),
-            "performance": masks.plot_performance_diagram(no, yes, threshold=target.threshold),
+            "mask_reliability": masks.plot_mask_reliability(without_event, with_event),
+            "performance": masks.plot_performance_diagram(
+                without_event, with_event, threshold=target.threshold
+            ),
         }
 
 
 def _extent(grid: Grid | None, shape: Sequence[int]) -> tuple[float, float, float, float] | None:
-    """Edges of a grid, where it is known and of this size."""
+    """Return the edges of a grid if it is known and has this shape."""
     from geovision.plots.fields import grid_extent
 
     return grid_extent(grid) if grid is not None and grid.size == tuple(shape) else None
 
 
 def _contour_levels(values: np.ndarray) -> tuple[float, ...]:
-    there = values[np.isfinite(values)]
-    low, high = (float(there.min()), float(there.max())) if there.size else (0.0, 1.0)
+    valid = values[np.isfinite(values)]
+    low, high = (float(valid.min()), float(valid.max())) if valid.size else (0.0, 1.0)
     return tuple(np.linspace(low, high if high > low else low + 1, 11).tolist())
 
 
@@ -250,10 +268,20 @@ def evaluate_dense(
     progress: bool,
     members: int | None = None,
 ) -> DenseReport:
-    """Score a field or mask model on a dataset. See `geovision.evaluate`."""
-    several = ensemble_for(model, data, members, seed=seed)
+    """Evaluate a field or mask model on a dataset. See `geovision.evaluate`.
+
+    Args:
+        model: Field or mask model.
+        data: Samples.
+        batch_size: Samples per forward pass.
+        n_bootstrap: Number of bootstrap resamples; 0 computes no intervals.
+        seed: Seed of the bootstrap and of the ensemble.
+        progress: Whether to show a progress bar on stderr.
+        members: Number of ensemble members; 0 for no ensemble. Default: those that the model provides.
+    """
+    ensemble = ensemble_for(model, data, members, seed=seed)
     return score_dense(
-        predict_batches(model, data, batch_size=batch_size, progress=progress, ensemble=several),
+        predict_batches(model, data, batch_size=batch_size, progress=progress, ensemble=ensemble),
         model,
         data,
         provenance={"model": model.spec.name, "weights": weights_digest(model)},
@@ -265,10 +293,10 @@ def evaluate_dense(
 def ensemble_for(
     model: GeoModel, data: GeoDataset, members: int | None = None, *, seed: int = 0
 ) -> EnsembleConfig | None:
-    """Return the ensemble that the metrics of a model's task need; None where they need none.
+    """Return the ensemble that the metrics of a model's task need, or None.
 
     Args:
-        model: A field or mask model.
+        model: Field or mask model.
         data: Samples to be scored.
         members: Number of members; 0 for no ensemble. Default: None, those that the model provides.
         seed: Seed of the draws. Default: 0.
@@ -293,15 +321,15 @@ def score_dense(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> DenseReport:
-    """Score predictions of fields or masks, batch by batch.
+    """Score predictions of fields or masks, in batches.
 
     Args:
-        batches: Predictions and truth, of all samples in their order.
-        model: A model with the task, target and grids of the predictions.
-        data: The samples that were predicted.
+        batches: Predictions and targets of all samples, in their order.
+        model: Model with the task, target and grids of the predictions.
+        data: Samples that were predicted.
         provenance: Provenance of the predictions; at least ``"model"``.
         notes: Remarks for the reader of the report. Default: none.
-        n_bootstrap: Number of bootstrap resamples; 0 gives no intervals. Default: 1000.
+        n_bootstrap: Number of bootstrap resamples; 0 computes no intervals. Default: 1000.
         seed: Seed of the bootstrap. Default: 0.
     """
     found = _supported_metrics(model, data)
@@ -312,7 +340,7 @@ def score_dense(
     if is_mask:
         summed |= metric_table.applicable(_TABLE_METRICS, model.target)
     states, ensembles = GroupedMetrics(summed), GroupedMetrics(of_members)
-    kept, fullest = PredictionBuffer(MAX_BUFFER_BYTES), _ExampleSelector()
+    buffer, example = PredictionBuffer(MAX_BUFFER_BYTES), _ExampleSelector()
     groups: list[str] = []
     sources: list[str] = []
     notes = [*notes, *([] if data.synchronous else [_UNPAIRED_NOTE])]
@@ -320,10 +348,10 @@ def score_dense(
         states.update(batch.prediction, batch.truth, batch.groups)
         if batch.members:
             ensembles.update(batch.members.fields.float().cpu(), batch.truth, batch.groups)
-            said = f"{', '.join(of_members)}: of {batch.members.fields.shape[1]} {batch.members.origin}."
-            notes += [said] if said not in notes else []
-        kept.add(batch.prediction, batch.truth)
-        fullest.update(batch.prediction, batch.truth, len(groups))
+            note = f"{', '.join(of_members)}: of {batch.members.fields.shape[1]} {batch.members.origin}."
+            notes += [note] if note not in notes else []
+        buffer.add(batch.prediction, batch.truth)
+        example.update(batch.prediction, batch.truth, len(groups))
         groups += batch.groups
         sources += batch.sources
     estimates = states.estimates(n_bootstrap=n_bootstrap, seed=seed)
@@ -334,10 +362,10 @@ def score_dense(
         if is_mask
         else None
     )
-    counted = MaskCounts.from_metrics(tables["contingency"], tables["reliability"]) if is_mask else None
+    mask_counts = MaskCounts.from_metrics(tables["contingency"], tables["reliability"]) if is_mask else None
     scores = {name: to_metric_value(estimate) for name, estimate in estimates.items()}
-    together = kept.tensors()
-    scores |= _full_field_scores(whole, together, groups, data.is_consecutive, notes)
+    all_fields = buffer.tensors()
+    scores |= _full_field_scores(whole, all_fields, groups, data.is_consecutive, notes)
     if any("per_sample" in name for name in scores):
         notes.append(PER_SAMPLE_NOTE)
     return DenseReport(
@@ -347,11 +375,11 @@ def score_dense(
         groups=groups,
         notes=notes,
         target=model.target,
-        predictions=together,
-        example=(fullest.prediction, fullest.truth),
-        example_index=fullest.position,
+        predictions=all_fields,
+        example=(example.prediction, example.truth),
+        example_index=example.position,
         probability_histogram=table,
-        mask_counts=counted,
+        mask_counts=mask_counts,
         output_grid=model.config.grids.target if model.config.grids else None,
         input_grid=model.config.grids.given if model.config.grids else None,
         get_sample=data.__getitem__,
@@ -360,26 +388,26 @@ def score_dense(
 
 def _full_field_scores(
     metrics: Mapping[str, FullFieldMetric],
-    together: tuple[Tensor, Tensor] | None,
+    all_fields: tuple[Tensor, Tensor] | None,
     groups: Sequence[str],
     follows: Sequence[bool] | None,
     notes: list[str],
 ) -> dict[str, MetricValue]:
-    """Scores that need all answers at once; why some are not there goes to the notes."""
+    """Return the scores of all fields at once, and add a note for each omission."""
     spells = {name: metric for name, metric in metrics.items() if isinstance(metric, SpellBias)}
     others = {name: metric for name, metric in metrics.items() if name not in spells}
-    if together is None:
+    if all_fields is None:
         if metrics:
             notes.append(
-                f"Not scored, for the answers were too many to be kept or of several sizes: "
+                f"Not scored, because the predictions exceed the buffer or have several shapes: "
                 f"{', '.join(metrics)}"
             )
         return {}
-    scores = {name: MetricValue(float(metric(*together))) for name, metric in others.items()}
+    scores = {name: MetricValue(float(metric(*all_fields))) for name, metric in others.items()}
     if follows is None:
         if spells:
-            notes.append(f"Not scored, for the samples are no days: {', '.join(spells)}")
+            notes.append(f"Not scored, because the samples are not consecutive days: {', '.join(spells)}")
         return scores
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group, begins = torch.tensor([numbers[each] for each in groups]), ~torch.tensor(follows)
-    return scores | {name: MetricValue(float(m(*together, group, begins))) for name, m in spells.items()}
+    return scores | {name: MetricValue(float(m(*all_fields, group, begins))) for name, m in spells.items()}

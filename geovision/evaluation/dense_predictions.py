@@ -1,4 +1,4 @@
-"""What a model of fields or masks says about a data set, batch by batch."""
+"""Batch-wise predictions of field and mask models on a dataset."""
 
 from __future__ import annotations
 
@@ -24,15 +24,27 @@ __all__ = ["DensePredictions", "EnsembleConfig", "predict_batches"]
 
 @dataclass(frozen=True)
 class EnsembleConfig:
-    """How many answers a model is asked for; None: those that it has of itself. And the seed of chance."""
+    """Ensemble to predict.
+
+    Attributes:
+        num_members: Number of members. Default: None, those that the model provides.
+        seed: Seed of the random draws. Default: 0.
+    """
 
     num_members: int | None = None
     seed: int = 0
 
 
 class DensePredictions(NamedTuple):
-    """What a model said about a batch: ``(batch, 1, y, x)``, NaN where nothing counts; and its several
-    answers where it was asked for them and has them."""
+    """Predictions of a batch.
+
+    Attributes:
+        prediction: Prediction, shape (batch, 1, y, x), NaN where missing.
+        truth: Target, same shape, NaN where missing.
+        groups: Group of each sample.
+        sources: Source of each sample.
+        members: Ensemble members, if requested. Default: None.
+    """
 
     prediction: Tensor
     truth: Tensor
@@ -49,21 +61,28 @@ def predict_batches(
     progress: bool = False,
     ensemble: EnsembleConfig | None = None,
 ) -> Iterator[DensePredictions]:
-    """Ask a model of fields or masks about every sample of a data set, batch by batch.
+    """Predict every sample of a dataset with a field or mask model, in batches.
 
     Args:
-        model: Left as it was found; it is asked in evaluation mode, in float32, where it lies.
-        ensemble: Ask for several answers as well.
+        model: Field or mask model. It predicts in evaluation mode, in float32 and on its device; its mode is
+            restored afterwards.
+        data: Samples.
+        batch_size: Samples per forward pass. Default: 32.
+        progress: Whether to show a progress bar on stderr. Default: False.
+        ensemble: Ensemble to predict in addition. Default: None.
+
+    Yields:
+        Predictions of each batch, in the order of the samples.
 
     Raises:
-        DatasetError: The data set is empty, or of another task.
-        OptionError: Several answers of a model that has but one.
+        DatasetError: The dataset is empty, or belongs to another task.
+        OptionError: An ensemble is requested of a model without members.
     """
     if not len(data):
-        raise DatasetError(f"{data.card.name}: holds no samples to evaluate on")
+        raise DatasetError(f"{data.card.name} contains no samples to evaluate on")
     if data.task != model.task.name:
         raise DatasetError(
-            f"{data.card.name} is of task {data.task!r}, {model.spec.name} of {model.task.name!r}"
+            f"{data.card.name} belongs to task {data.task!r}, and {model.spec.name} to {model.task.name!r}"
         )
     was_training = model.training
     model.eval()
@@ -77,27 +96,32 @@ def _iter_batches(
     model: GeoModel, data: GeoDataset, batch_size: int, progress: bool, ensemble: EnsembleConfig | None
 ) -> Iterator[DensePredictions]:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    known = {spec.name for spec in model.inputs}
+    input_names = {spec.name for spec in model.inputs}
     loader = DataLoader(data, batch_size=batch_size, collate_fn=collate)
     with reference_period(model, data):
-        yield from _predict_loader(model, loader, known, device, progress, ensemble)
+        yield from _predict_loader(model, loader, input_names, device, progress, ensemble)
 
 
 @contextlib.contextmanager
 def reference_period(model: GeoModel, data: GeoDataset) -> Iterator[None]:
-    """Let a model whose answers depend on the whole period know that it is this data set."""
+    """Set the dataset as the reference period of a model whose predictions depend on it.
+
+    Args:
+        model: Field or mask model. Models without a reference period are not changed.
+        data: Samples of the period.
+    """
     network = model.network
     if not isinstance(network, HasReferencePeriod) or "whole_period" not in model.spec.capabilities:
         yield
         return
 
-    def ask(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    def iter_days(days: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
         for sample in (data[day] for day in days):
             inputs = {name: values.unsqueeze(0) for name, values in sample["inputs"].items()}
             valid = {name: mask.unsqueeze(0) for name, mask in sample["valid"].items() if name in inputs}
             yield dict(model.normalize(inputs, valid)), valid
 
-    with network.period(ask, len(data)):
+    with network.period(iter_days, len(data)):
         yield
 
 

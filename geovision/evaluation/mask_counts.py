@@ -1,4 +1,4 @@
-"""What is counted of a mask, for its report: yes and no, and what happened at each probability."""
+"""Contingency table and reliability of a mask report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PER_SAMPLE_NOTE = (
 
 @dataclass(frozen=True)
 class MaskCounts:
-    """Counts over all cells of a data set.
+    """Counts over all cells of a dataset.
 
     Attributes:
-        contingency: At the target's threshold.
-        reliability: By tenths of probability.
+        contingency: Contingency table at the target's threshold.
+        reliability: Reliability in bins of 0.1 of probability.
     """
 
     contingency: Contingency
@@ -33,43 +33,48 @@ class MaskCounts:
 
     @classmethod
     def from_metrics(cls, contingency: Tensor, reliability: Tensor) -> MaskCounts:
-        """From the values of the metrics ``contingency`` and ``reliability``."""
+        """Create the counts from the values of the metrics.
+
+        Args:
+            contingency: Value of the metric ``contingency``, shape (4,).
+            reliability: Value of the metric ``reliability``, shape (3, bin).
+        """
         return cls(Contingency(*contingency), reliability_from_sums(reliability))
 
     def text(self) -> list[str]:
-        """For a terminal."""
+        """Return the lines for a terminal."""
         lines = ["", ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self._counts())]
-        lines += ["", "probability   said   happened   cells"]
+        lines += ["", "probability  forecast  observed   cells"]
         return lines + [
-            f"{_bin_label(n):<11}  {said:6.3f}  {happened:8.3f}   {cells:,}"
-            for n, said, happened, cells in self._rows()
+            f"{_bin_label(n):<11}  {forecast:8.3f}  {observed:8.3f}   {cells:,}"
+            for n, forecast, observed, cells in self._rows()
         ]
 
     def markdown(self) -> list[str]:
-        """For a page."""
+        """Return the lines for a Markdown page."""
         lines = ["", "| cells | |", "|---|---|"]
         lines += [f"| {name.replace('_', ' ')} | {count:,} |" for name, count in self._counts()]
-        lines += ["", "| probability | said | happened | cells |", "|---|---|---|---|"]
+        lines += ["", "| probability | forecast | observed | cells |", "|---|---|---|---|"]
         return lines + [
-            f"| {_bin_label(n)} | {said:.3f} | {happened:.3f} | {cells:,} |"
-            for n, said, happened, cells in self._rows()
+            f"| {_bin_label(n)} | {forecast:.3f} | {observed:.3f} | {cells:,} |"
+            for n, forecast, observed, cells in self._rows()
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; tenths in which nothing was said are left out."""
+        """Return plain data for JSON; empty bins are omitted."""
         rows = [
-            {"probability": _bin_label(n), "said": said, "happened": happened, "cells": cells}
-            for n, said, happened, cells in self._rows()
+            {"probability": _bin_label(n), "said": forecast, "happened": observed, "cells": cells}
+            for n, forecast, observed, cells in self._rows()
         ]
         return {"contingency": dict(self._counts()), "reliability": rows}
 
     def rows(self) -> list[tuple[str, str, MetricValue]]:
-        """For a table: what, of which part, how much."""
+        """Return (name, part, value) for the table of scores."""
         found = [("cells", name, MetricValue(count)) for name, count in self._counts()]
-        for n, said, happened, cells in self._rows():
+        for n, forecast, observed, cells in self._rows():
             found += [
-                ("reliability_said", _bin_label(n), MetricValue(said)),
-                ("reliability_happened", _bin_label(n), MetricValue(happened)),
+                ("reliability_said", _bin_label(n), MetricValue(forecast)),
+                ("reliability_happened", _bin_label(n), MetricValue(observed)),
                 ("reliability_cells", _bin_label(n), MetricValue(cells)),
             ]
         return found
@@ -79,8 +84,8 @@ class MaskCounts:
         return [(name, int(getattr(self.contingency, name))) for name in names]
 
     def _rows(self) -> list[tuple[int, float, float, int]]:
-        said, happened, cells = (each.tolist() for each in self.reliability)
-        return [(n, said[n], happened[n], int(cells[n])) for n in range(RELIABILITY_BINS) if cells[n]]
+        forecast, observed, cells = (each.tolist() for each in self.reliability)
+        return [(n, forecast[n], observed[n], int(cells[n])) for n in range(RELIABILITY_BINS) if cells[n]]
 
 
 def _bin_label(number: int) -> str:

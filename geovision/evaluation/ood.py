@@ -1,4 +1,4 @@
-"""Does a model notice inputs that are of another kind than everything it was trained on?"""
+"""Evaluation and fit of the out-of-distribution (OOD) score."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from geovision.models.geomodel import GeoModel
 __all__ = ["auroc", "fit_ood_score", "ood_auroc"]
 
 ALL = "all"
-"""Key of the area over all kinds together."""
+"""Key of the AUROC over all kinds together."""
 
 
 def auroc(in_distribution: Tensor, out_of_distribution: Tensor) -> float:
-    """Probability that a random outlier scores higher than a random ordinary input, ties counted
-    half: the area under the ROC curve. 0.5 is chance, 1 perfect.
+    """Compute the area under the ROC curve of an out-of-distribution score.
+
+    It is the probability that a random out-of-distribution input scores higher than a random in-distribution
+    input; ties count one half. 0.5 is chance, 1 is best.
 
     Args:
-        in_distribution, out_of_distribution: Scores ``(sample,)``, higher meaning stranger.
+        in_distribution: Scores of in-distribution inputs, shape (sample,); higher means more unusual.
+        out_of_distribution: Scores of out-of-distribution inputs, shape (sample,).
 
     Raises:
         InputError: One of them is empty.
@@ -29,56 +32,62 @@ def auroc(in_distribution: Tensor, out_of_distribution: Tensor) -> float:
     """
     if not len(in_distribution) or not len(out_of_distribution):
         raise InputError(
-            f"{len(in_distribution)} ordinary and {len(out_of_distribution)} strange inputs; both are needed"
+            f"{len(in_distribution)} in-distribution and {len(out_of_distribution)} out-of-distribution "
+            "inputs; expected at least one of each"
         )
     try:
         from torchmetrics.functional.classification import binary_auroc
     except ImportError as error:
         raise MissingExtraError("torchmetrics", "train") from error
     scores = torch.cat([in_distribution, out_of_distribution]).double()
-    # torchmetrics takes values beyond 0 and 1 for logits, whose sigmoid would merge large scores;
-    # ranks keep their order and their ties.
+    # torchmetrics treats values outside 0 to 1 as logits, whose sigmoid would merge large scores. Ranks
+    # preserve order and ties.
     ranks = scores.unique(return_inverse=True)[1].double()
-    truth = torch.cat([torch.zeros(len(in_distribution)), torch.ones(len(out_of_distribution))]).long()
-    return float(binary_auroc(ranks / ranks.max().clamp_min(1), truth))
+    labels = torch.cat([torch.zeros(len(in_distribution)), torch.ones(len(out_of_distribution))]).long()
+    return float(binary_auroc(ranks / ranks.max().clamp_min(1), labels))
 
 
 def ood_auroc(model: GeoModel, in_distribution: Tensor, outside: Mapping[str, Tensor]) -> dict[str, float]:
-    """How well the outlier score of a model's head tells strange inputs from ordinary ones.
+    """Compute the AUROC of a model's out-of-distribution score.
 
     Args:
-        model: With a fitted score.
-        in_distribution: Features ``(sample, feature)`` of ordinary inputs that it was not fitted to.
-        outside: Kind of strange inputs to their features.
+        model: Model with a fitted score.
+        in_distribution: Features of in-distribution inputs that were not used for the fit, shape (sample,
+            feature).
+        outside: Features of out-of-distribution inputs, shape (sample, feature), by kind of input.
 
     Returns:
-        The area under the ROC curve for each kind, and for all of them together.
+        Area under the ROC curve by kind, and for all kinds together.
 
     Raises:
-        InputError: The score is not fitted, or there is nothing to compare.
+        InputError: The score is not fitted, or one side has no inputs.
     """
     score = model.head.outlier
     if not score.fitted:  # type: ignore[union-attr]
         raise InputError(f"the outlier score of {model.spec.name} is not fitted; see fit_outlier_score")
-    ordinary = score(in_distribution)  # type: ignore[operator]
+    reference = score(in_distribution)  # type: ignore[operator]
     kinds = dict(outside)
     kinds[ALL] = torch.cat(list(outside.values()))
-    return {kind: auroc(ordinary, score(features)) for kind, features in kinds.items()}  # type: ignore[operator]
+    return {kind: auroc(reference, score(features)) for kind, features in kinds.items()}  # type: ignore[operator]
 
 
 def fit_ood_score(
     model: GeoModel, features: Tensor, *, held_out: Tensor | None = None, quantile: float = 0.98
 ) -> float:
-    """Fit the outlier score of a model's head, which is then saved with the model.
+    """Fit the out-of-distribution score of a model's head.
+
+    The score is saved with the model.
 
     Args:
-        features: ``(sample, feature)`` of the training set, as this model sees it (`collect`).
-        held_out: Features of ordinary inputs that were not trained on, by which the threshold is
-            set. Features of the training set are nearer than those of new inputs will be.
-        quantile: Fraction of ordinary inputs that pass unflagged.
+        model: Model whose score is fitted in place.
+        features: Features of the training set, from this model (`collect_predictions`), shape (sample,
+            feature).
+        held_out: Features of in-distribution inputs that were not used for training, which set the threshold.
+            Features of the training set are closer than those of new inputs. Default: None.
+        quantile: Fraction of in-distribution inputs that are not flagged. Default: 0.98.
 
     Returns:
-        The fraction of `held_out`, or else of `features`, that is flagged.
+        Fraction of flagged inputs in `held_out`, or otherwise in `features`.
     """
     score = model.head.outlier
     score.fit(features, held_out=held_out, quantile=quantile)  # type: ignore[union-attr, operator]

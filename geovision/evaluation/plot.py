@@ -1,4 +1,7 @@
-"""Figures of a report, in colours that colour-blind readers tell apart. No pyplot, no global state."""
+"""Figures of a classification report, in colors for color-blind readers.
+
+Figures are created without pyplot and without global state.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["BLUE", "GREY", "VERMILION", "confusion_matrix", "misclassified_samples", "reliability_diagram"]
 
-# Of the palette of Okabe and Ito (2008).
+# Colors of the palette of Okabe and Ito (2008).
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
-_SEQUENTIAL = "Blues"  # one hue that only darkens: it reads the same in grey
+_SEQUENTIAL = "Blues"  # a single hue, readable in grayscale
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
-    """True classes in rows, answers in columns: counts, and the fraction of each row.
+    """Plot the confusion matrix: counts, and fractions of each row.
+
+    Rows are labels and columns are predictions.
 
     Args:
-        counts: ``(true class, predicted class)``.
+        counts: Counts, shape (label, predicted class).
+        classes: Names of the classes.
     """
     side = max(3.2, 0.42 * len(classes) + 1.4)
     figure = new_figure(2 * side, side + 0.6)
@@ -33,7 +39,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     totals = counts.sum(axis=1, keepdims=True)
     fractions = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     _draw_matrix(left, counts.astype(float), classes, "d", f"samples ({int(counts.sum())})")
-    _draw_matrix(right, fractions, classes, ".2f", "fraction of the true class")
+    _draw_matrix(right, fractions, classes, ".2f", "fraction of the label")
     return figure
 
 
@@ -57,31 +63,31 @@ def _draw_matrix(axes: Axes, values: np.ndarray, classes: Sequence[str], form: s
     axes.set_xticks(range(len(classes)), classes, rotation=rotation, ha="right" if rotation else "center")
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set_ylabel("label")
     axes.set_title(title)
 
 
 def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, *, error: float | None = None) -> Figure:
-    """How often the model is right when it claims a probability, and how often it claims it.
+    """Plot the accuracy by confidence, and the number of samples per bin.
 
     Args:
-        confidence: Probability of the likeliest class, ``(sample,)``.
-        correct: Whether it is the true one, ``(sample,)``.
-        error: The calibration error, for the title.
+        confidence: Probability of the most probable class, shape (sample,), 0 to 1.
+        correct: Whether that class is the label, bool, shape (sample,).
+        error: Calibration error, for the title. Default: None.
     """
     edges = np.linspace(0, 1, BINS + 1)
-    # As torchmetrics bins: the lower edge belongs to the bin, and 1 to the last.
+    # Bins as in torchmetrics: the lower edge belongs to the bin, and 1 to the last bin.
     number = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, BINS - 1)
     counts = np.bincount(number, minlength=BINS)
     filled = counts > 0
-    claimed = np.bincount(number, confidence, BINS)[filled] / counts[filled]
+    mean_confidence = np.bincount(number, confidence, BINS)[filled] / counts[filled]
     right = np.bincount(number, correct.astype(float), BINS)[filled] / counts[filled]
     low, high = _wilson(right, counts[filled])
     figure = new_figure(4.6, 5.6)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
     upper.errorbar(
-        claimed,
+        mean_confidence,
         right,
         yerr=[right - low, high - right],
         color=BLUE,
@@ -89,15 +95,15 @@ def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, *, error: f
         markersize=4,
         capsize=2,
         linewidth=1.2,
-        label="measured, 95 % interval",
+        label="observed, 95 % interval",
     )
-    upper.set_ylabel("fraction right")
+    upper.set_ylabel("accuracy")
     upper.set_ylim(0, 1.02)
     upper.legend(loc="upper left", frameon=False)
     upper.set_title("reliability" + (f", calibration error {error:.3f}" if error is not None else ""))
     lower.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=BLUE, edgecolor="white")
     lower.set_xlim(0, 1)
-    lower.set_xlabel("probability of the likeliest class")
+    lower.set_xlabel("probability of the most probable class")
     lower.set_ylabel("samples")
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
@@ -105,11 +111,11 @@ def reliability_diagram(confidence: np.ndarray, correct: np.ndarray, *, error: f
 
 
 def _wilson(fraction: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a fraction (Wilson 1927)."""
-    centre = (fraction + z**2 / (2 * count)) / (1 + z**2 / count)
+    """Return the 95 % interval of a fraction (Wilson 1927)."""
+    center = (fraction + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(fraction * (1 - fraction) / count + (z / (2 * count)) ** 2)
-    # Rounding may leave the end of the interval a hair inside the fraction.
-    return np.minimum(centre - half, fraction), np.maximum(centre + half, fraction)
+    # Rounding can place an end of the interval slightly inside the fraction.
+    return np.minimum(center - half, fraction), np.maximum(center + half, fraction)
 
 
 def misclassified_samples(
@@ -119,16 +125,17 @@ def misclassified_samples(
     confidence: Sequence[float],
     class_names: Sequence[str],
 ) -> Figure:
-    """The mistakes that the model was surest of, as pictures.
+    """Plot the most confident errors as images.
 
     Args:
-        images: ``(y, x, 3)`` each.
-        predicted, labels: The model's class and the true one.
-        confidence: Probability of the model's class.
-        class_names: Of the files.
+        images: Images, shape (y, x, 3) each.
+        predicted: Predicted class of each image.
+        labels: Label of each image.
+        confidence: Probability of the predicted class, 0 to 1.
+        class_names: Names of the files.
     """
     titles = [
-        f"said {answer} {value:.2f}\nfiled {truth}\n{name}"
-        for answer, truth, value, name in zip(predicted, labels, confidence, class_names, strict=True)
+        f"predicted {prediction} {value:.2f}\nlabel {label}\n{name}"
+        for prediction, label, value, name in zip(predicted, labels, confidence, class_names, strict=True)
     ]
-    return plot_image_grid(images, titles, columns=6, suptitle="wrong, and surest of it")
+    return plot_image_grid(images, titles, columns=6, suptitle="most confident errors")

@@ -1,4 +1,4 @@
-"""What a model said about every sample of a data set, as a plain record that can be kept."""
+"""Predictions of a classification on every sample of a dataset."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _STRING_FIELDS = ("classes", "groups", "sources")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Answers and truths, row by row.
+    """Predictions and labels, one row per sample.
 
     Attributes:
-        classes: In the order of the columns.
-        probabilities: float32 ``(sample, class)``, rows that sum to 1.
-        labels: int64 ``(sample,)``, the column of the true class.
-        groups: What each sample must not be parted from.
-        sources: Where each sample was read from.
-        logits: float32 ``(sample, model class)`` before calibration; None where they are not known.
-        features: float32 ``(sample, feature)``, what the head saw; None where they were not kept.
-        folds: int64 ``(sample,)``, the fold whose model answered; None: one model answered all.
-        positions: int64 ``(sample,)``, where each sample stands in its data set.
+        classes: Classes, in the order of the columns.
+        probabilities: Probabilities, float32, shape (sample, class); rows sum to 1.
+        labels: Column of the target class, int64, shape (sample,).
+        groups: Group of each sample, which splits keep together.
+        sources: Source of each sample, such as a path.
+        logits: Logits before calibration, float32, shape (sample, model class). None: unknown.
+        features: Input of the head, float32, shape (sample, feature). None: not stored.
+        folds: Fold whose model made the prediction, int64, shape (sample,). None: one model predicted all.
+        positions: Index of each sample in its dataset, int64, shape (sample,). None: unknown.
     """
 
     classes: tuple[str, ...]
@@ -81,21 +81,25 @@ class Predictions:
 
     @property
     def predicted(self) -> Tensor:
-        """Column of the likeliest class, int64 ``(sample,)``."""
+        """Column of the most probable class, int64, shape (sample,)."""
         return self.probabilities.argmax(1)
 
     @property
     def confidence(self) -> Tensor:
-        """Probability of the likeliest class, ``(sample,)``."""
+        """Probability of the most probable class, shape (sample,)."""
         return self.probabilities.amax(1)
 
     @property
     def correct(self) -> Tensor:
-        """Whether the likeliest class is the true one, bool ``(sample,)``."""
+        """Whether the most probable class is the label, bool, shape (sample,)."""
         return self.predicted == self.labels
 
     def take(self, rows: Tensor) -> Self:
-        """These rows alone, by index or by mask."""
+        """Return a selection of rows.
+
+        Args:
+            rows: Indices, or mask of shape (sample,).
+        """
         numbers = torch.arange(len(self))[rows]
         arrays = {
             name: value[numbers] for name in _ARRAY_FIELDS if (value := getattr(self, name)) is not None
@@ -105,19 +109,29 @@ class Predictions:
         return dataclasses.replace(self, groups=groups, sources=sources, **arrays)
 
     def at_temperature(self, temperature: float | Tensor) -> Self:
-        """The same logits as probabilities at another temperature, one for all or ``(sample,)``.
+        """Return the predictions with probabilities at another temperature.
+
+        Args:
+            temperature: Temperature, one for all samples or shape (sample,).
 
         Raises:
-            InputError: The logits were not kept, or are those of other classes.
+            InputError: There are no logits, or their classes differ.
         """
         if self.logits is None or self.logits.shape != self.probabilities.shape:
-            raise InputError("a temperature needs the logits of these very classes; collect them again")
+            raise InputError("The predictions have no logits of these classes. Collect them again.")
         scale = torch.as_tensor(temperature, dtype=torch.float32).reshape(-1, 1)
         return dataclasses.replace(self, probabilities=(self.logits / scale).softmax(1))
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """All rows of several records with the same classes; what one of them lacks is left out."""
+        """Concatenate predictions with the same classes.
+
+        Args:
+            parts: Predictions, at least one. Arrays that one of them lacks are omitted.
+
+        Raises:
+            InputError: The classes differ.
+        """
         first = parts[0]
         arrays = {}
         for name in _ARRAY_FIELDS:
@@ -131,29 +145,45 @@ class Predictions:
         return cls(first.classes, groups=groups, sources=sources, **arrays)  # type: ignore[arg-type]
 
     def save(self, path: str | Path) -> Path:
-        """Write one file, whole or not at all: ``.npz`` with everything, or ``.csv`` with source,
-        group, fold, label, prediction and probabilities.
+        """Write one file atomically.
+
+        ``.npz`` contains everything. ``.csv`` contains source, group, fold, label, prediction and
+        probabilities.
+
+        Args:
+            path: Path with suffix ``.npz`` or ``.csv``.
+
+        Returns:
+            The path.
 
         Raises:
-            InputError: Another suffix.
-            StorageError: It could not be written.
+            InputError: The path has another suffix.
+            StorageError: The file could not be written.
         """
         path = Path(path)
         if path.suffix not in (".npz", ".csv"):
-            raise InputError(f"{path}: predictions are kept as .npz or .csv")
+            raise InputError(f"{path}: predictions are stored as .npz or .csv")
         write = self.write_npz if path.suffix == ".npz" else self.write_csv
         write_files(path.parent, {path.name: write})
         return path
 
     def write_npz(self, path: Path) -> None:
-        """Write every array to this very path."""
+        """Write all arrays to a file, directly and not atomically.
+
+        Args:
+            path: Path of the file.
+        """
         arrays = {n: value.numpy() for n in _ARRAY_FIELDS if (value := getattr(self, n)) is not None}
-        words = {name: np.array(getattr(self, name), dtype=np.str_) for name in _STRING_FIELDS}
+        strings = {name: np.array(getattr(self, name), dtype=np.str_) for name in _STRING_FIELDS}
         with path.open("wb") as stream:  # numpy appends .npz to a path that lacks it
-            np.savez_compressed(stream, **arrays, **words)  # type: ignore[arg-type]
+            np.savez_compressed(stream, **arrays, **strings)  # type: ignore[arg-type]
 
     def write_csv(self, path: Path) -> None:
-        """Write the table to this very path."""
+        """Write the table to a file, directly and not atomically.
+
+        Args:
+            path: Path of the file.
+        """
         with path.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["source", "group", "fold", "label", "predicted", *self.classes])
@@ -173,10 +203,15 @@ class Predictions:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. A table holds no logits and no features.
+        """Read predictions that `save` wrote.
+
+        A table contains no logits and no features.
+
+        Args:
+            path: Path with suffix ``.npz`` or ``.csv``.
 
         Raises:
-            InputError: It is missing or not such a file.
+            InputError: The file is missing or has another format.
         """
         path = Path(path)
         try:
@@ -188,8 +223,8 @@ class Predictions:
     def _read_npz(cls, path: Path) -> Self:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in _ARRAY_FIELDS if name in file}
-            words = {name: tuple(file[name].tolist()) for name in _STRING_FIELDS}
-        return cls(**arrays, **words)  # type: ignore[arg-type]
+            strings = {name: tuple(file[name].tolist()) for name in _STRING_FIELDS}
+        return cls(**arrays, **strings)  # type: ignore[arg-type]
 
     @classmethod
     def _read_csv(cls, path: Path) -> Self:
@@ -206,7 +241,7 @@ class Predictions:
         )
 
 
-# --- asking a model -----------------------------------------------------------------------------
+# --- prediction ---------------------------------------------------------------------------------
 
 
 def collect_predictions(
@@ -217,33 +252,35 @@ def collect_predictions(
     features: bool = False,
     progress: bool = False,
 ) -> Predictions:
-    """Ask a model about every sample of a data set.
+    """Predict every sample of a dataset with a class model.
 
-    The classes of the data set are matched to the model's by name: they are the same, or some of
-    them, or coarser ones that the data set says how to add up (`GeoDataset.merging`); samples of
-    classes that it excludes are left out.
+    The classes of the dataset are matched to the model's by name. They are the same, a subset, or coarser
+    classes with a mapping (`GeoDataset.class_mapping`). Samples of classes that the mapping excludes are
+    omitted.
 
     Args:
-        model: Left as it was found; it is asked in evaluation mode, in float32, where it lies.
-        batch_size: Samples a forward pass.
-        features: Keep what the head saw.
-        progress: Show a bar on stderr.
+        model: Class model. It predicts in evaluation mode, in float32 and on its device; its mode is restored
+            afterwards.
+        data: Samples.
+        batch_size: Samples per forward pass. Default: 32.
+        features: Whether to store the input of the head. Default: False.
+        progress: Whether to show a progress bar on stderr. Default: False.
 
     Raises:
-        DatasetError: The data set is empty, of another task, or of classes that do not match.
+        DatasetError: The dataset is empty, belongs to another task, or its classes do not match.
     """
-    own, classes = _common_classes(model, data)
+    data_classes, classes = _common_classes(model, data)
     merging = None
-    if data.class_mapping is not None or not set(own) <= set(classes):
-        merging = merging_for(classes, own, data.class_mapping, dataset=data.card.name)
-    logits, seen, labels, groups, sources = _predict(model, data, batch_size, features, progress)
+    if data.class_mapping is not None or not set(data_classes) <= set(classes):
+        merging = merging_for(classes, data_classes, data.class_mapping, dataset=data.card.name)
+    logits, features_list, labels, groups, sources = _predict(model, data, batch_size, features, progress)
     head: Any = model.head
     with torch.no_grad():
         probabilities = head.probabilities(logits.to(head.temperature.device)).cpu()
     if merging is None:
-        labels = torch.tensor([classes.index(name) for name in own])[labels]
+        labels = torch.tensor([classes.index(name) for name in data_classes])[labels]
     else:
-        labels = merge_targets(labels, own, merging)
+        labels = merge_targets(labels, data_classes, merging)
         probabilities = merge_probabilities(probabilities, classes, merging)
     scored = labels >= 0
     return Predictions(
@@ -253,25 +290,27 @@ def collect_predictions(
         tuple(groups),
         tuple(sources),
         logits=logits,
-        features=seen,
+        features=features_list,
         positions=torch.arange(len(labels)),
     ).take(scored)
 
 
 def _common_classes(model: GeoModel, data: GeoDataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes of the data set and of the model.
+    """Return the classes of the dataset and of the model.
 
     Raises:
-        DatasetError: There are none to compare.
+        DatasetError: The dataset is empty, belongs to another task, or a target is not a class.
     """
     if not len(data):
-        raise DatasetError(f"{data.card.name}: holds no samples to evaluate on")
+        raise DatasetError(f"{data.card.name} contains no samples to evaluate on")
     if data.task != model.task.name:
         raise DatasetError(
-            f"{data.card.name} is of task {data.task!r}, {model.spec.name} of {model.task.name!r}"
+            f"{data.card.name} belongs to task {data.task!r}, and {model.spec.name} to {model.task.name!r}"
         )
     if not isinstance(model.target, ClassTarget) or not isinstance(data.target, ClassTarget):
-        raise DatasetError(f"{data.card.name}: only classes are collected, not a {model.target.kind}")
+        raise DatasetError(
+            f"{data.card.name}: expected a class model and class labels, not a {model.target.kind}"
+        )
     return data.target.classes, model.target.classes
 
 
@@ -292,24 +331,30 @@ def _batches(
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     loader = DataLoader(data.with_input(model.inputs[0]), batch_size=batch_size, collate_fn=collate)
-    known = {spec.name for spec in model.inputs}
+    input_names = {spec.name for spec in model.inputs}
     logits: list[Tensor] = []
-    seen: list[Tensor] = []
+    features_list: list[Tensor] = []
     labels: list[Tensor] = []
     groups: list[str] = []
     sources: list[str] = []
     console = Console(stderr=True)
     for batch in track(loader, "evaluating", console=console, disable=not progress, transient=True):
-        inputs = {name: value.to(device) for name, value in batch["inputs"].items() if name in known}
-        valid = {name: value.to(device) for name, value in batch["valid"].items() if name in known}
+        inputs = {name: value.to(device) for name, value in batch["inputs"].items() if name in input_names}
+        valid = {name: value.to(device) for name, value in batch["valid"].items() if name in input_names}
         if not labels:
             model.validate_inputs(inputs, valid=valid)
         with torch.no_grad():
-            what_the_head_sees = model.features(inputs, valid=valid)
-            logits.append(model.head(what_the_head_sees).float().cpu())
+            head_input = model.features(inputs, valid=valid)
+            logits.append(model.head(head_input).float().cpu())
         if features:
-            seen.append(what_the_head_sees.float().cpu())
+            features_list.append(head_input.float().cpu())
         labels.append(batch["target"])
         groups += batch["group"]
         sources += batch["source"]
-    return torch.cat(logits), torch.cat(seen) if features else None, torch.cat(labels), groups, sources
+    return (
+        torch.cat(logits),
+        torch.cat(features_list) if features else None,
+        torch.cat(labels),
+        groups,
+        sources,
+    )

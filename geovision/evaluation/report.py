@@ -1,4 +1,4 @@
-"""The scores of a model on a data set, with where they come from, as tables, figures and files."""
+"""Evaluation results with their provenance, as tables, figures and files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ __all__ = ["MetricValue", "Report", "build_provenance", "to_metric_value", "writ
 
 
 class MetricValue(NamedTuple):
-    """One number with the ends of its 95 % interval; NaN where there is none."""
+    """Value of a metric with the ends of its 95 % interval.
+
+    Attributes:
+        value: Value; NaN if undefined.
+        low: Lower end of the interval; NaN without interval.
+        high: Upper end of the interval; NaN without interval.
+    """
 
     value: float
     low: float = math.nan
@@ -38,22 +44,27 @@ class MetricValue(NamedTuple):
 
 
 def to_metric_value(estimate: Estimate, column: int | None = None) -> MetricValue:
-    """An estimate, or one column of it, as plain numbers."""
+    """Convert an estimate, or one column of it, to plain numbers.
+
+    Args:
+        estimate: Estimate of `geovision.metrics.bootstrap`.
+        column: Index of the column, for estimates of shape (column,). Default: None, for scalars.
+    """
     return MetricValue(*(float(value if column is None else value[column]) for value in estimate))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Report:
-    """Scores over all samples together (pooled), with intervals over groups.
+    """Scores pooled over all samples, with intervals over groups.
 
-    What a kind of answer adds to it stands in the class for that kind.
+    Subclasses add the results of one kind of target.
 
     Attributes:
-        task: The task, whose first metric is the headline.
-        metrics: By name.
-        provenance: What gives this result again: model, weights, data, seed, version, command.
-        groups: The group of each sample.
-        notes: What a reader must know beside the numbers.
+        task: Task, whose first metric is the headline.
+        metrics: Values by name of the metric.
+        provenance: Information that reproduces the result: model, weights, data, seed, version, command.
+        groups: Group of each sample.
+        notes: Remarks for the reader.
     """
 
     task: Task
@@ -64,11 +75,11 @@ class Report:
 
     @property
     def headline(self) -> str:
-        """Name of the metric that the task is judged by."""
+        """Name of the main metric of the task."""
         return next(name for name in self.task.metrics if name in self.metrics)
 
     def text(self) -> str:
-        """The scores as a table for a terminal."""
+        """Return the scores as a table for a terminal."""
         width = max(map(len, self.metrics))
         lines = [f"{name:<{width}}  {figure}" for name, figure in self.metrics.items()]
         lines += [*self._extra_text(), "", self._samples(), *self.notes]
@@ -79,7 +90,7 @@ class Report:
         return f"{len(self.groups)} samples in {len(set(self.groups))} groups{interval}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what is undefined is None."""
+        """Return plain data for JSON; undefined values are None."""
         return {
             "headline": self.headline,
             "metrics": {name: to_json(figure) for name, figure in self.metrics.items()},
@@ -91,7 +102,10 @@ class Report:
         }
 
     def figures(self) -> dict[str, matplotlib.figure.Figure]:
-        """The figures by name.
+        """Draw the figures.
+
+        Returns:
+            Figures by name.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -99,22 +113,30 @@ class Report:
         raise NotImplementedError
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``metrics.json``, ``metrics.csv``, the answers where they are a table
-        (``predictions.csv``), ``report.md`` and the figures as PNG, all of them or none.
+        """Write the report to a folder, all files or none.
+
+        The files are ``metrics.json``, ``metrics.csv``, ``predictions.csv`` for predictions in table form,
+        ``report.md``, and the figures as PNG.
+
+        Args:
+            folder: Folder of the report.
+
+        Returns:
+            The folder.
 
         Raises:
-            StorageError: They could not be written; what stood in `folder` is untouched.
+            StorageError: The files could not be written; existing files in `folder` are unchanged.
             MissingExtraError: matplotlib is not installed.
         """
-        folder, drawn = Path(folder), self.figures()
+        folder, figures = Path(folder), self.figures()
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         writers: dict[str, Callable[[Path], Any]] = {
             "metrics.json": partial(write_text, text=text + "\n"),
             "metrics.csv": self._write_metrics,
             **self._extra_files(),
-            "report.md": partial(write_text, text=self.markdown(drawn)),
+            "report.md": partial(write_text, text=self.markdown(figures)),
         }
-        for name, figure in drawn.items():
+        for name, figure in figures.items():
             writers[f"{name}.png"] = partial(figure.savefig, format="png", dpi=130)
         write_files(folder, writers)
         return folder
@@ -129,7 +151,11 @@ class Report:
             )
 
     def markdown(self, image_names: Sequence[str] | Mapping[str, Any] = ()) -> str:
-        """The report as a page; `image_names` are names of PNG files beside it."""
+        """Return the report as a Markdown page.
+
+        Args:
+            image_names: Names of PNG files next to the page, without suffix. Default: none.
+        """
         lines = [f"# {self.provenance['model']} on {self.provenance['data']}", "", self._samples(), ""]
         lines += ["| metric | value |", "|---|---|"]
         lines += [f"| {name} | {figure} |" for name, figure in self.metrics.items()]
@@ -139,7 +165,7 @@ class Report:
         lines += [f"- {key}: `{value}`" for key, value in self.provenance.items()]
         return "\n".join(lines) + "\n"
 
-    # --- what a kind adds -------------------------------------------------------------------------
+    # --- hooks of subclasses ----------------------------------------------------------------------
 
     def _extra_text(self) -> list[str]:
         return []
@@ -148,7 +174,7 @@ class Report:
         return {}
 
     def _extra_rows(self) -> list[tuple[str, str, MetricValue]]:
-        """(metric, part that it is of, number)."""
+        """Return (metric, class or part, value) for the table of scores."""
         return []
 
     def _extra_files(self) -> dict[str, Callable[[Path], Any]]:
@@ -159,7 +185,11 @@ class Report:
 
 
 def to_json(metric_value: MetricValue) -> dict[str, float | None]:
-    """For JSON."""
+    """Convert a value to a dictionary for JSON; NaN becomes None.
+
+    Args:
+        metric_value: Value to convert.
+    """
     return {name: None if math.isnan(value) else value for name, value in metric_value._asdict().items()}
 
 
@@ -168,7 +198,12 @@ def _format_cells(metric_value: MetricValue) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write to this very path."""
+    """Write text to a file, directly and not atomically.
+
+    Args:
+        path: Path of the file.
+        text: Text to write, in UTF-8.
+    """
     path.write_text(text, encoding="utf-8")
 
 
@@ -180,7 +215,15 @@ def build_provenance(
     n_bootstrap: int,
     seed: int,
 ) -> dict[str, Any]:
-    """What gives a result again, beside the `model_provenance` of the model."""
+    """Return the information that reproduces a result.
+
+    Args:
+        data: Dataset.
+        sources: Sources of the scored samples, for the digest.
+        model_provenance: Provenance of the predictions.
+        n_bootstrap: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+    """
     return {
         **model_provenance,
         "data": data.card.name,

@@ -1,11 +1,12 @@
 """Metrics by name, with thresholds and scales as parameters.
 
-Every metric is a `torchmetrics.Metric` with `higher_is_better`, called as ``metric(prediction, target)``. For
-classes, predictions are probabilities, shape (sample, class), and targets are labels, shape (sample,). For
-fields and masks both have shape (sample, 1, y, x) and are NaN where missing; see
-`geovision.metrics.field_metrics` and `geovision.metrics.mask_metrics`. States of a metric can be merged, so
-one value over a dataset, over several processes and over a bootstrap resample come from the same code. The
-formulas are functions in `geovision.metrics.functional`.
+Every metric is a `torchmetrics.Metric` with `higher_is_better`, called as ``metric(prediction, target)``.
+For classes, predictions are probabilities, shape (sample, class), and targets are labels, shape (sample,).
+For fields and masks, both have shape (sample, 1, y, x) and are NaN where missing; see
+`geovision.metrics.field_metrics` and `geovision.metrics.mask_metrics`.
+
+The states of a metric can be merged. The same code therefore computes a value over a dataset, over several
+processes and over a bootstrap resample. The formulas are functions in `geovision.metrics.functional`.
 
 To add a metric, write one function ``name(target, **parameters) -> Metric`` and add one line to `METRICS`.
 """
@@ -97,7 +98,7 @@ METRICS: dict[str, dict[str, str]] = {
     "spread": {"field": _ENSEMBLE + "spread"},
     "spread_error_ratio": {"field": _ENSEMBLE + "spread_error_ratio"},
 }
-"""Metric name to the kind of target to ``"module:function"``, a function of the target and parameters."""
+"""``"module:function"`` that creates each metric, by metric name and kind of target."""
 
 
 class NotApplicable(OptionError):
@@ -106,6 +107,12 @@ class NotApplicable(OptionError):
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """Split ``"name(parameter=value, ...)"`` into name and parameters.
+
+    Args:
+        text: Name of a metric, optionally with keyword parameters that are Python literals.
+
+    Returns:
+        Name, and parameters by their names.
 
     Raises:
         OptionError: The text has another form.
@@ -129,6 +136,10 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 def label(name: str, **parameters: Any) -> str:
     """Return the name of a metric with its parameters, as `parse` reads it.
 
+    Args:
+        name: Name of the metric.
+        **parameters: Parameters of the metric.
+
     >>> label("csi", threshold=10)
     'csi(threshold=10)'
     """
@@ -137,15 +148,16 @@ def label(name: str, **parameters: Any) -> str:
 
 
 def create(name: str, target: Target, **parameters: Any) -> Metric:
-    """Return an empty metric by name.
+    """Create an empty metric by name.
 
     Args:
         name: One of `METRICS`, optionally with parameters: ``"csi(threshold=10)"``.
-        target: Target of the predictions; its classes, or its unit and range, shape the metric.
-        **parameters: Thresholds, scales and ranges of the metric, in the unit of the target.
+        target: Target of the predictions. Its classes, or its unit and range, configure the metric.
+        **parameters: Thresholds, scales and ranges of the metric, in the unit of the target. They override
+            parameters in `name`.
 
     Raises:
-        OptionError: No metric has this name or these parameters; the nearest names are listed.
+        OptionError: No metric has this name or these parameters; the message suggests similar names.
         NotApplicable: The metric is not defined for the target.
         MissingExtraError: torchmetrics is not installed.
 
@@ -176,7 +188,7 @@ def create(name: str, target: Target, **parameters: Any) -> Metric:
 
 
 def function_of(name: str, kind: str | None = None) -> Any:
-    """Return the function behind a metric name, for its documentation.
+    """Return the function that creates a metric, for its documentation.
 
     Args:
         name: Name with or without parameters.
@@ -189,7 +201,7 @@ def function_of(name: str, kind: str | None = None) -> Any:
 def applicable(names: Iterable[str], target: Target) -> dict[str, Metric]:
     """Return the metrics that are defined for a target, by label, in their order.
 
-    Others, such as the level accuracy of classes without levels, are left out.
+    Other metrics, such as the level accuracy of classes without levels, are omitted.
 
     Args:
         names: Names with or without parameters.

@@ -1,4 +1,7 @@
-"""Scores of the probabilities themselves. All take ``(sample, class)`` and labels ``(sample,)``."""
+"""Metrics of class probabilities.
+
+All metrics take probabilities, shape (sample, class), and labels, shape (sample,).
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,40 @@ from geovision.spec import Target
 __all__ = ["BINS", "brier", "calibration_error", "nll"]
 
 BINS = 15
-"""Equal bins of confidence, as in Guo et al. 2017, arXiv:1706.04599."""
+"""Number of equal bins of confidence, as in Guo et al. 2017, arXiv:1706.04599."""
 
 
 class CalibrationError(MulticlassCalibrationError):
-    """torchmetrics' error for probabilities that rounding, or summing merged classes, may have
-    carried a hair beyond 1: it would take them for logits."""
+    """Expected calibration error of probabilities that may exceed 1 slightly.
+
+    Rounding, or the sum over merged classes, can produce values above 1; torchmetrics would treat them as
+    logits. Values are therefore clipped to 0 to 1.
+    """
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            preds: Probabilities, shape (sample, class).
+            target: Labels, shape (sample,).
+        """
         super().update(preds.clamp(0, 1), target)
 
 
 def calibration_error(target: Target) -> Metric:
-    """Expected calibration error, 0-1: the gap between confidence and accuracy in each of 15
-    equal bins of confidence, averaged by the samples in them (Naeini et al. 2015)."""
+    """Compute the expected calibration error, 0 (best) to 1.
+
+    ``ECE = sum_b n_b / n |accuracy_b - confidence_b|`` over 15 equal bins of confidence, with n_b of the n
+    samples in bin b (Naeini et al. 2015).
+
+    Args:
+        target: Target with classes.
+    """
     return CalibrationError(len(class_target(target, "calibration_error").classes), n_bins=BINS, norm="l1")
 
 
 class _SampleMean(Metric):
-    """The mean over samples of what `score` gives each of them."""
+    """Mean over samples of the result of `score`."""
 
     higher_is_better = False
     is_differentiable = True
@@ -45,41 +63,68 @@ class _SampleMean(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def score(self, probabilities: Tensor, labels: Tensor) -> Tensor:
+        """Return the score of each sample, shape (sample,)."""
         raise NotImplementedError
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of probabilities, shape (sample, class), and labels, shape (sample,)."""
         self.total += self.score(preds, target).sum(dtype=torch.float64)
         self.count += len(target)
 
     def compute(self) -> Tensor:
+        """Return the mean over all samples."""
         return (self.total / self.count).float()
 
 
 class Brier(_SampleMean):
-    """Mean over samples of the squared distance of the probabilities from the truth."""
+    """Mean over samples of the squared distance between probabilities and one-hot target."""
 
     def score(self, probabilities: Tensor, labels: Tensor) -> Tensor:
-        truth = torch.nn.functional.one_hot(labels, probabilities.shape[1])
-        return (probabilities - truth).square().sum(dim=1)
+        """Return the squared distance of each sample, shape (sample,).
+
+        Args:
+            probabilities: Probabilities, shape (sample, class).
+            labels: Labels, shape (sample,).
+        """
+        one_hot = torch.nn.functional.one_hot(labels, probabilities.shape[1])
+        return (probabilities - one_hot).square().sum(dim=1)
 
 
 def brier(target: Target) -> Metric:
-    """Brier score over all classes, 0 (best) to 2 (Brier 1950)."""
+    """Compute the Brier score over all classes, 0 (best) to 2.
+
+    ``BS = 1/n sum_i sum_k (p_ik - y_ik)^2`` with the one-hot target y (Brier 1950).
+
+    Args:
+        target: Target with classes.
+    """
     class_target(target, "brier")
     return Brier()
 
 
 class NegativeLogLikelihood(_SampleMean):
-    """Mean over samples of -log of the probability of the true class."""
+    """Mean over samples of the negative log probability of the target class."""
 
     def score(self, probabilities: Tensor, labels: Tensor) -> Tensor:
-        chosen = probabilities.gather(1, labels[:, None]).squeeze(1)
-        # A probability that rounded to 0 would make the mean infinite.
-        return -chosen.clamp_min(torch.finfo(probabilities.dtype).eps).log()
+        """Return the negative log probability of each target class, shape (sample,), in nats.
+
+        Args:
+            probabilities: Probabilities, shape (sample, class).
+            labels: Labels, shape (sample,).
+        """
+        probability = probabilities.gather(1, labels[:, None]).squeeze(1)
+        # A probability of 0, caused by rounding, would make the mean infinite.
+        return -probability.clamp_min(torch.finfo(probabilities.dtype).eps).log()
 
 
 def nll(target: Target) -> Metric:
-    """Negative log-likelihood in nats, 0 (best) upwards; a probability counts as at least the
-    rounding step of its number format."""
+    """Compute the negative log-likelihood in nats, from 0 (best) upwards.
+
+    ``NLL = -1/n sum_i ln p_i`` with the probability p_i of the target class. Probabilities below the machine
+    epsilon of their data type are raised to it.
+
+    Args:
+        target: Target with classes.
+    """
     class_target(target, "nll")
     return NegativeLogLikelihood()

@@ -1,4 +1,4 @@
-"""Scoring a model on a data set whose classes are coarser than its own, by adding probabilities."""
+"""Evaluation on datasets with coarser classes, by adding probabilities."""
 
 from __future__ import annotations
 
@@ -20,44 +20,51 @@ def merging_for(
     *,
     dataset: str,
 ) -> ClassMapping | None:
-    """How the probabilities of a model are read on a data set; None: as they are.
+    """Return how the classes of a model are merged for a dataset.
 
     Args:
-        model_classes: In the order of the logits.
-        dataset_classes: Classes of the data set.
-        merging: What the data set declares.
-        dataset: Its name, for the message.
+        model_classes: Classes of the model, in the order of the logits.
+        dataset_classes: Classes of the dataset.
+        merging: Mapping that the dataset declares. None: it declares none.
+        dataset: Name of the dataset, for the message.
+
+    Returns:
+        The mapping, or None if the classes are equal.
 
     Raises:
-        DatasetError: The classes differ and nothing says how they correspond.
+        DatasetError: The classes differ, and no mapping relates them to those of the model.
 
     >>> merging_for(("Ci", "Cu"), ("Ci", "Cu"), None, dataset="ccsn") is None
     True
     """
     if tuple(model_classes) == tuple(dataset_classes):
         return None
-    facts = f"{dataset}: its classes ({', '.join(dataset_classes)})"
+    description = f"{dataset}: its classes ({', '.join(dataset_classes)})"
     advice = f"Train a model on them: geovision train MODEL --dataset {dataset} --data ROOT --out FOLDER"
     if merging is None:
-        raise DatasetError(f"{facts} are not the model's ({', '.join(model_classes)}). {advice}")
+        raise DatasetError(f"{description} are not the model's ({', '.join(model_classes)}). {advice}")
     if not merging.merged:
         raise DatasetError(
-            f"{facts} correspond to none of the model's ({', '.join(model_classes)}), so there is nothing "
-            f"to score; the data set serves for training its own classes. {advice}"
+            f"{description} correspond to none of the model's ({', '.join(model_classes)}), so no score can "
+            f"be computed. {advice}"
         )
     missing = [part for parts in merging.merged.values() for part in parts if part not in model_classes]
     if missing:
         raise DatasetError(
-            f"{facts} are merged of {', '.join(missing)}, which this model does not know; it knows "
-            f"{', '.join(model_classes)}. {advice}"
+            f"{description} are merged from {', '.join(missing)}, which are not classes of this model "
+            f"({', '.join(model_classes)}). {advice}"
         )
     return merging
 
 
 def unmatched_classes(model_classes: Sequence[str], merging: ClassMapping) -> tuple[str, ...]:
-    """The model classes that nothing in the data set corresponds to.
+    """Return the model classes that correspond to no class of the dataset.
 
-    >>> unmatched(("Ci", "Ct", "Cu"), ClassMapping({"cumulus": ("Cu",), "cirrus": ("Ci",)}))
+    Args:
+        model_classes: Classes of the model.
+        merging: Mapping from `merging_for`.
+
+    >>> unmatched_classes(("Ci", "Ct", "Cu"), ClassMapping({"cumulus": ("Cu",), "cirrus": ("Ci",)}))
     ('Ct',)
     """
     used = {part for parts in merging.merged.values() for part in parts}
@@ -65,19 +72,19 @@ def unmatched_classes(model_classes: Sequence[str], merging: ClassMapping) -> tu
 
 
 def merge_probabilities(probabilities: Tensor, model_classes: Sequence[str], merging: ClassMapping) -> Tensor:
-    """Probability of each merged class, given that the truth is one of them.
+    """Compute the probability of each merged class, given that one is correct.
 
-    ``p(merged) = sum of p(part) over its parts / sum of p over all parts``. The division leaves the
-    likeliest merged class the same and takes out what the model gave to classes that the data set
-    does not have. Where a model gives everything to those, it says nothing about the others: uniform.
+    ``p(merged) = sum of p(part) over its parts / sum of p over all parts``. The division preserves the most
+    probable merged class. It removes the probability of model classes that the dataset does not have. If a
+    model assigns all probability to those classes, the result is uniform.
 
     Args:
-        probabilities: ``(batch, model class)``, rows that sum to 1.
-        model_classes: In the order of the columns.
-        merging: What belongs together, from `merging_for`.
+        probabilities: Probabilities of the model, shape (batch, model class); rows sum to 1.
+        model_classes: Classes of the model, in the order of the columns.
+        merging: Mapping from `merging_for`.
 
     Returns:
-        ``(batch, merged class)`` in the order of ``merging.classes``; rows sum to 1.
+        Probabilities, shape (batch, merged class), in the order of ``merging.classes``; rows sum to 1.
 
     >>> merging = ClassMapping({"cumulus": ("Cu",), "cirrus": ("Ci", "Cs")})
     >>> merge_probabilities(torch.tensor([[0.25, 0.25, 0.25, 0.25]]), ("Ci", "Cs", "Ct", "Cu"), merging)
@@ -95,15 +102,20 @@ def merge_probabilities(probabilities: Tensor, model_classes: Sequence[str], mer
 
 
 def merge_targets(targets: Tensor, dataset_classes: Sequence[str], merging: ClassMapping) -> Tensor:
-    """Index of each sample's class among ``merging.classes``; -1 where the class is excluded.
+    """Return the index of each sample's class in ``merging.classes``.
 
     Args:
-        targets: ``(batch,)``, int64, indices into `dataset_classes`.
+        targets: Indices into `dataset_classes`, shape (batch,), int64.
+        dataset_classes: Classes of the dataset.
+        merging: Mapping from `merging_for`.
+
+    Returns:
+        Indices, shape (batch,); -1 for excluded classes.
 
     >>> merging = ClassMapping({"cirrus": ("Ci", "Cs")}, excluded={"clear": "no cloud"})
     >>> merge_targets(torch.tensor([0, 1]), ("clear", "cirrus"), merging)
     tensor([-1,  0])
     """
-    places = {name: index for index, name in enumerate(merging.classes)}
-    table = torch.tensor([places.get(name, -1) for name in dataset_classes], device=targets.device)
+    indices = {name: index for index, name in enumerate(merging.classes)}
+    table = torch.tensor([indices.get(name, -1) for name in dataset_classes], device=targets.device)
     return table[targets]

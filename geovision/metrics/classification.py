@@ -1,11 +1,12 @@
-"""Scores of the likeliest class, and of the `k` likeliest.
+"""Metrics of predicted classes.
 
-All take probabilities ``(sample, class)`` and labels ``(sample,)``.
+All metrics take probabilities, shape (sample, class), and labels, shape (sample,). The prediction is the most
+probable class, or the `k` most probable classes. TP, FP and FN are the numbers of true positives, false
+positives and false negatives of a class.
 
-A macro average is the mean over the classes that *occur*, in the labels or among the predictions.
-A class that is in neither says nothing about a model and is left out, as in scikit-learn; a class
-that is predicted but never true counts with 0. `balanced_accuracy` averages over the classes that
-are true at least once.
+A macro average is the mean over classes that *occur*, in the labels or among the predictions. A class without
+either is excluded, as in scikit-learn, because it contains no information about a model. A class that is
+predicted but never the label counts with 0. `balanced_accuracy` averages over the classes of the labels.
 """
 
 from __future__ import annotations
@@ -42,10 +43,14 @@ __all__ = [
 
 
 def class_target(target: Target, metric: str) -> ClassTarget:
-    """The target, if it is one class out of several.
+    """Return the target if it is a class.
+
+    Args:
+        target: Target of the predictions.
+        metric: Name of the metric, for the message.
 
     Raises:
-        NotApplicable: It is a mask or a field.
+        NotApplicable: The target is a mask or a field.
     """
     if not isinstance(target, ClassTarget):
         raise NotApplicable(f"metric {metric!r} scores classes, not a {target.kind}")
@@ -56,42 +61,80 @@ def _count(target: Target, metric: str) -> int:
     return len(class_target(target, metric).classes)
 
 
-# --- one number ---------------------------------------------------------------------------------
+# --- averages -----------------------------------------------------------------------------------
 
 
 def macro_f1(target: Target) -> Metric:
-    """Mean over classes of F1 = 2 TP / (2 TP + FP + FN), 0-1: the "mean F1" of the literature."""
+    """Compute the mean F1 over classes, 0 to 1 (best).
+
+    ``F1 = 2 TP / (2 TP + FP + FN)`` of each class; the "mean F1" of the literature.
+
+    Args:
+        target: Target with classes.
+    """
     return MulticlassF1Score(_count(target, "macro_f1"), average="macro")
 
 
 def macro_precision(target: Target) -> Metric:
-    """Mean over classes of TP / (TP + FP), 0-1; a class that is never predicted counts with 0."""
+    """Compute the mean precision over classes, 0 to 1 (best).
+
+    ``TP / (TP + FP)`` of each class. A class that is never predicted counts with 0.
+
+    Args:
+        target: Target with classes.
+    """
     return MulticlassPrecision(_count(target, "macro_precision"), average="macro")
 
 
 def macro_recall(target: Target) -> Metric:
-    """Mean over classes of TP / (TP + FN), 0-1; a class that is never true counts with 0."""
+    """Compute the mean recall over classes, 0 to 1 (best).
+
+    ``TP / (TP + FN)`` of each class. A class that is predicted but never the label counts with 0.
+
+    Args:
+        target: Target with classes.
+    """
     return MulticlassRecall(_count(target, "macro_recall"), average="macro")
 
 
 class BalancedAccuracy(MulticlassRecall):
-    """Mean recall over the classes that are true at least once."""
+    """Mean recall over the classes that occur in the labels.
+
+    The constructor arguments are those of `torchmetrics.classification.MulticlassRecall`.
+    """
 
     tp: Tensor
     fn: Tensor
 
     def compute(self) -> Tensor:
-        true = self.tp + self.fn
-        return (self.tp[true > 0] / true[true > 0]).mean()
+        """Return the mean recall."""
+        support = self.tp + self.fn
+        return (self.tp[support > 0] / support[support > 0]).mean()
 
 
 def balanced_accuracy(target: Target) -> Metric:
-    """Mean recall over the classes of the labels, 0-1 (Brodersen et al. 2010)."""
+    """Compute the mean recall over the classes of the labels, 0 to 1 (best).
+
+    ``TP / (TP + FN)`` of each class that occurs in the labels (Brodersen et al. 2010).
+
+    Args:
+        target: Target with classes.
+    """
     return BalancedAccuracy(_count(target, "balanced_accuracy"))
 
 
 def accuracy(target: Target, top_k: int = 1) -> Metric:
-    """Fraction of samples whose true class is among the `top_k` most probable classes, 0 to 1."""
+    """Compute the fraction of correct samples, 0 to 1 (best).
+
+    A sample is correct if its label is among the `top_k` most probable classes.
+
+    Args:
+        target: Target with classes.
+        top_k: Number of most probable classes, below the number of classes. Default: 1.
+
+    Raises:
+        NotApplicable: `top_k` is not below the number of classes.
+    """
     count = _count(target, "accuracy")
     if top_k >= count:
         raise NotApplicable(f"the accuracy of the {top_k} most probable of {count} classes is always 1")
@@ -99,10 +142,10 @@ def accuracy(target: Target, top_k: int = 1) -> Metric:
 
 
 class LevelAccuracy(MulticlassAccuracy):
-    """Accuracy of the level of the likeliest class.
+    """Accuracy of the level of the most probable class.
 
     Args:
-        levels: The level of each class, in the order of the classes.
+        levels: Level of each class, in the order of the classes.
     """
 
     level: Tensor
@@ -113,46 +156,83 @@ class LevelAccuracy(MulticlassAccuracy):
         self.register_buffer("level", torch.tensor([names.index(level) for level in levels]))
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            preds: Probabilities, shape (sample, class).
+            target: Labels, shape (sample,).
+        """
         super().update(self.level[preds.argmax(dim=1)], self.level[target])
 
 
 def level_accuracy(target: Target) -> Metric:
-    """Fraction of samples whose likeliest class stands on the same level as the true one: a coarser
-    question than the class, whose mistakes cost less."""
+    """Compute the fraction of samples with the correct level, 0 to 1 (best).
+
+    A sample is correct if its most probable class has the same level as its label. Levels are coarser than
+    classes; confusing two classes of one level costs less.
+
+    Args:
+        target: Target with classes of two or more levels.
+
+    Raises:
+        NotApplicable: The classes have fewer than two levels.
+    """
     levels = class_target(target, "level_accuracy").levels
     if len(set(levels)) < 2:
-        raise NotApplicable("metric 'level_accuracy' needs classes whose cards name two levels or more")
+        raise NotApplicable("metric 'level_accuracy' requires classes with two levels or more")
     return LevelAccuracy(levels)
 
 
-# --- a number for each class --------------------------------------------------------------------
+# --- scores per class ---------------------------------------------------------------------------
 
-# torchmetrics fills an undefined ratio with any number, but its check of arguments allows 0 and 1
-# only. Neither is true of a class that does not occur, so the check is left out and NaN put there.
+# torchmetrics replaces an undefined ratio by any number, but its argument check allows only 0 and 1.
+# Neither is correct for a class that does not occur, so the check is disabled and NaN is used.
 _UNDEFINED = math.nan
 
 
 def precision(target: Target) -> Metric:
-    """TP / (TP + FP) of each class, ``(class,)``; NaN where it is never predicted."""
+    """Compute the precision of each class, shape (class,), 0 to 1 (best).
+
+    ``TP / (TP + FP)``; NaN for a class that is never predicted.
+
+    Args:
+        target: Target with classes.
+    """
     return MulticlassPrecision(
         _count(target, "precision"), average="none", zero_division=_UNDEFINED, validate_args=False
     )
 
 
 def recall(target: Target) -> Metric:
-    """TP / (TP + FN) of each class, ``(class,)``; NaN where it is never true."""
+    """Compute the recall of each class, shape (class,), 0 to 1 (best).
+
+    ``TP / (TP + FN)``; NaN for a class that is never the label.
+
+    Args:
+        target: Target with classes.
+    """
     return MulticlassRecall(
         _count(target, "recall"), average="none", zero_division=_UNDEFINED, validate_args=False
     )
 
 
 def f1(target: Target) -> Metric:
-    """2 TP / (2 TP + FP + FN) of each class, ``(class,)``; NaN where it neither is true nor predicted."""
+    """Compute the F1 score of each class, shape (class,), 0 to 1 (best).
+
+    ``2 TP / (2 TP + FP + FN)``; NaN for a class that is never a label and never predicted.
+
+    Args:
+        target: Target with classes.
+    """
     return MulticlassF1Score(
         _count(target, "f1"), average="none", zero_division=_UNDEFINED, validate_args=False
     )
 
 
 def confusion(target: Target) -> Metric:
-    """Counts ``(true class, predicted class)``."""
+    """Compute the confusion matrix: counts, shape (label, predicted class).
+
+    Args:
+        target: Target with classes.
+    """
     return MulticlassConfusionMatrix(_count(target, "confusion"))

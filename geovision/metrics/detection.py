@@ -1,8 +1,9 @@
-"""Scores of the one class that is looked for: whether it is found where it is, and only there.
+"""Metrics of one positive class among the classes of a target.
 
-All take probabilities ``(sample, class)`` and labels ``(sample,)``, and need a target that names its
-`positive` class. An answer is positive where that class is the likeliest one. What is undefined, for
-want of a positive sample or answer, is NaN.
+All metrics take probabilities, shape (sample, class), and labels, shape (sample,), and need a target with a
+`positive` class. A prediction is positive if that class is the most probable one. TP, FP and FN are the
+numbers of true positives, false positives and false negatives. Values that are undefined, because there is no
+positive label or no positive prediction, are NaN.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ __all__ = [
     "roc_auc",
 ]
 
-# torchmetrics fills an undefined ratio with any number, but its check of arguments allows 0 and 1 only.
+# torchmetrics replaces an undefined ratio by any number, but its argument check allows only 0 and 1.
 _UNDEFINED = math.nan
 
 
 def _positive(target: Target, metric: str) -> int:
-    """Column of the class that is looked for."""
+    """Return the column of the positive class."""
     classes = class_target(target, metric)
     if not classes.positive:
-        raise NotApplicable(f"metric {metric!r} needs a target that names its positive class")
+        raise NotApplicable(f"metric {metric!r} requires a target that names its positive class")
     return classes.classes.index(classes.positive)
 
 
-# --- of the answers -----------------------------------------------------------------------------
+# --- predicted classes --------------------------------------------------------------------------
 
 
 class _BinaryDecision:
-    """Turns answers into yes or no before a binary metric sees them."""
+    """Mixin that converts predictions to positive or negative for a binary metric."""
 
     column: int
 
@@ -61,96 +62,169 @@ class _BinaryDecision:
 
 
 class PositiveF1(_BinaryDecision, BinaryF1Score):
-    """F1 of one column."""
+    """F1 score of the positive class.
+
+    Args:
+        column: Column of the positive class.
+    """
 
     def __init__(self, column: int) -> None:
         super().__init__(zero_division=_UNDEFINED, validate_args=False)
         self.column = column
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of probabilities, shape (sample, class), and labels, shape (sample,)."""
         super().update(*self._binary(preds, target))
 
 
 class PositivePrecision(_BinaryDecision, BinaryPrecision):
-    """Precision of one column."""
+    """Precision of the positive class.
+
+    Args:
+        column: Column of the positive class.
+    """
 
     def __init__(self, column: int) -> None:
         super().__init__(zero_division=_UNDEFINED, validate_args=False)
         self.column = column
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of probabilities, shape (sample, class), and labels, shape (sample,)."""
         super().update(*self._binary(preds, target))
 
 
 class PositiveRecall(_BinaryDecision, BinaryRecall):
-    """Recall of one column."""
+    """Recall of the positive class.
+
+    Args:
+        column: Column of the positive class.
+    """
 
     def __init__(self, column: int) -> None:
         super().__init__(zero_division=_UNDEFINED, validate_args=False)
         self.column = column
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of probabilities, shape (sample, class), and labels, shape (sample,)."""
         super().update(*self._binary(preds, target))
 
 
 def positive_f1(target: Target) -> Metric:
-    """2 TP / (2 TP + FP + FN) of the positive class, 0-1."""
+    """Compute the F1 score of the positive class, 0 to 1 (best).
+
+    ``2 TP / (2 TP + FP + FN)``.
+
+    Args:
+        target: Target with classes and a positive class.
+
+    Raises:
+        NotApplicable: The target has no positive class.
+    """
     return PositiveF1(_positive(target, "positive_f1"))
 
 
 def positive_precision(target: Target) -> Metric:
-    """TP / (TP + FP) of the positive class, 0-1: how many alarms are right."""
+    """Compute the precision of the positive class, 0 to 1 (best).
+
+    ``TP / (TP + FP)``: the fraction of positive predictions that are correct.
+
+    Args:
+        target: Target with classes and a positive class.
+
+    Raises:
+        NotApplicable: The target has no positive class.
+    """
     return PositivePrecision(_positive(target, "positive_precision"))
 
 
 def positive_recall(target: Target) -> Metric:
-    """TP / (TP + FN) of the positive class, 0-1: how many of those that are there are found."""
+    """Compute the recall of the positive class, 0 to 1 (best).
+
+    ``TP / (TP + FN)``: the fraction of positive samples that are detected.
+
+    Args:
+        target: Target with classes and a positive class.
+
+    Raises:
+        NotApplicable: The target has no positive class.
+    """
     return PositiveRecall(_positive(target, "positive_recall"))
 
 
-# --- of the probabilities -----------------------------------------------------------------------
+# --- probabilities ------------------------------------------------------------------------------
 
 
 class PositiveAveragePrecision(BinaryAveragePrecision):
-    """Average precision of the probability of one column."""
+    """Average precision of the probability of the positive class.
+
+    Args:
+        column: Column of the positive class.
+    """
 
     def __init__(self, column: int) -> None:
         super().__init__(validate_args=False)
         self.column = column
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        # As logits they would be squashed once more: rounding can carry a probability beyond 1.
+        # Rounding can produce probabilities above 1, which torchmetrics would treat as logits.
+        """Add a batch of probabilities, shape (sample, class), and labels, shape (sample,)."""
         super().update(preds[:, self.column].clamp(0, 1), (target == self.column).long())
 
     def compute(self) -> Tensor:  # type: ignore[override]
-        truth = dim_zero_cat(self.target)
-        return super().compute() if truth.any() else torch.tensor(_UNDEFINED, device=truth.device)
+        """Return the average precision; NaN without positive samples."""
+        labels = dim_zero_cat(self.target)
+        return super().compute() if labels.any() else torch.tensor(_UNDEFINED, device=labels.device)
 
 
 class PositiveAUROC(BinaryAUROC):
-    """Area under the curve of hits over false alarms, by the probability of one column."""
+    """Area under the ROC curve of the probability of the positive class.
+
+    Args:
+        column: Column of the positive class.
+    """
 
     def __init__(self, column: int) -> None:
         super().__init__(validate_args=False)
         self.column = column
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of probabilities, shape (sample, class), and labels, shape (sample,)."""
         super().update(preds[:, self.column].clamp(0, 1), (target == self.column).long())
 
     def compute(self) -> Tensor:  # type: ignore[override]
-        truth = dim_zero_cat(self.target)
-        both = truth.any() and not truth.all()
-        return super().compute() if both else torch.tensor(_UNDEFINED, device=truth.device)
+        """Return the area; NaN unless both positive and negative samples occur."""
+        labels = dim_zero_cat(self.target)
+        both = labels.any() and not labels.all()
+        return super().compute() if both else torch.tensor(_UNDEFINED, device=labels.device)
 
 
 def pr_auc(target: Target) -> Metric:
-    """Area under precision over recall of the positive class, 0-1, as average precision: each step of
-    recall times the precision there, without interpolation (Davis and Goadrich 2006)."""
+    """Compute the average precision of the positive class, 0 to 1 (best).
+
+    ``AP = sum_n (R_n - R_(n-1)) P_n`` over thresholds, with recall R and precision P: the area under the
+    precision-recall curve without interpolation (Davis and Goadrich 2006).
+
+    Args:
+        target: Target with classes and a positive class.
+
+    Raises:
+        NotApplicable: The target has no positive class.
+    """
     return PositiveAveragePrecision(_positive(target, "pr_auc"))
 
 
 def roc_auc(target: Target) -> Metric:
-    """Probability that a positive sample is given a higher probability than a negative one, 0-1."""
+    """Compute the area under the ROC curve, 0 to 1 (best).
+
+    It is the probability that a positive sample gets a higher probability than a negative sample; 0.5 is
+    chance.
+
+    Args:
+        target: Target with classes and a positive class.
+
+    Raises:
+        NotApplicable: The target has no positive class.
+    """
     return PositiveAUROC(_positive(target, "roc_auc"))
 
 
@@ -158,7 +232,7 @@ def roc_auc(target: Target) -> Metric:
 
 
 class _Count(Metric):
-    """How many samples `is_counted` says yes to."""
+    """Number of samples that `is_counted` selects."""
 
     higher_is_better = False
     is_differentiable = False
@@ -171,47 +245,71 @@ class _Count(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        """Return the samples to count, bool, shape (sample,)."""
         raise NotImplementedError
 
     def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch of probabilities, shape (sample, class), and labels, shape (sample,)."""
         self.total += self.is_counted(preds.argmax(dim=1), target).sum()
 
     def compute(self) -> Tensor:
+        """Return the count."""
         return self.total.float()
 
 
 class Errors(_Count):
-    """Answers that are not the label."""
+    """Number of samples whose predicted class differs from the label."""
 
     def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        """Return the wrong samples, bool, shape (sample,)."""
         return predicted != labels
 
 
 class MissedDetections(_Count):
-    """Positive samples that another class was said of."""
+    """Number of positive samples with another predicted class."""
 
     def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        """Return the missed samples, bool, shape (sample,)."""
         return (labels == self.column) & (predicted != self.column)
 
 
 class FalseAlarms(_Count):
-    """Positive answers about samples of another class."""
+    """Number of positive predictions for samples of another class."""
 
     def is_counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        """Return the false alarms, bool, shape (sample,)."""
         return (labels != self.column) & (predicted == self.column)
 
 
 def errors(target: Target) -> Metric:
-    """Number of samples whose likeliest class is not the true one."""
+    """Count the samples whose most probable class is wrong; 0 is best.
+
+    Args:
+        target: Target with classes.
+    """
     class_target(target, "errors")
     return Errors()
 
 
 def missed(target: Target) -> Metric:
-    """Number of samples of the positive class that were not found."""
+    """Count the missed samples of the positive class; 0 is best.
+
+    Args:
+        target: Target with classes and a positive class.
+
+    Raises:
+        NotApplicable: The target has no positive class.
+    """
     return MissedDetections(_positive(target, "missed"))
 
 
 def false_alarms(target: Target) -> Metric:
-    """Number of samples of other classes that were taken for the positive one."""
+    """Count the samples of other classes predicted as positive; 0 is best.
+
+    Args:
+        target: Target with classes and a positive class.
+
+    Raises:
+        NotApplicable: The target has no positive class.
+    """
     return FalseAlarms(_positive(target, "false_alarms"))

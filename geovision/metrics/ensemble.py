@@ -1,7 +1,8 @@
-"""The scores of ensembles as metrics whose states can be merged.
+"""Ensemble metrics whose states can be merged.
 
-Called as ``metric(members, truth)`` with ``(sample, member, y, x)`` and ``(sample, 1, y, x)``, NaN where
-missing. What they are over all samples at once, `geovision.metrics.functional.ensemble` gives.
+They are called as ``metric(members, target)``, with members of shape (sample, member, y, x) and targets of
+shape (sample, 1, y, x), NaN where missing. `geovision.metrics.functional.ensemble` contains the functions for
+all samples at once.
 """
 
 from __future__ import annotations
@@ -19,20 +20,31 @@ __all__ = ["EnsembleMetric", "crps", "spread", "spread_error_ratio"]
 
 
 class EnsembleMetric(SummedMetric):
-    """A score of sums over cells: of cells, CRPS, variances of the members, the same times (m + 1) / m for
-    m members, and squared errors of their mean."""
+    """Ensemble metric computed from sums over cells.
+
+    The sums are: number of cells, CRPS, variance of the members, the same times (m + 1) / m for m members,
+    and squared error of the ensemble mean.
+    """
 
     num_sums = 5
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        x, y, there = validate_members(prediction.transpose(0, 1), truth[:, 0])
+        """Return the sums of a batch, shape (5,).
+
+        Args:
+            prediction: Members, shape (sample, member, y, x).
+            truth: Target, shape (sample, 1, y, x).
+        """
+        x, y, valid = validate_members(prediction.transpose(0, 1), truth[:, 0])
         count = len(x)
         variance = x.var(0) if count > 1 else torch.zeros_like(y)
         parts = (crps_per_cell(x, y), variance, variance * (count + 1) / count, (x.mean(0) - y).square())
-        return torch.stack([there.sum(), *((part * there).sum() for part in parts)])
+        return torch.stack([valid.sum(), *((part * valid).sum() for part in parts)])
 
 
 class Crps(EnsembleMetric):
+    """Continuous ranked probability score."""
+
     higher_is_better = False
 
     def from_sums(self, sums: Tensor) -> Tensor:
@@ -40,13 +52,17 @@ class Crps(EnsembleMetric):
 
 
 class Spread(EnsembleMetric):
-    higher_is_better = None  # type: ignore[assignment]  # neither more nor less is better in itself
+    """Ensemble spread."""
+
+    higher_is_better = None  # type: ignore[assignment]  # no direction is better by itself
 
     def from_sums(self, sums: Tensor) -> Tensor:
         return (sums[2] / sums[0]).sqrt()
 
 
 class SpreadErrorRatio(EnsembleMetric):
+    """Ratio of ensemble spread to the error of the ensemble mean."""
+
     higher_is_better = None  # type: ignore[assignment]  # 1 is best
 
     def from_sums(self, sums: Tensor) -> Tensor:
@@ -59,19 +75,38 @@ def _check_target(target: Target, metric: str) -> None:
 
 
 def crps(target: Target) -> Metric:
-    """Continuous ranked probability score over all cells, in its unit, fair to small ensembles."""
+    """Compute the continuous ranked probability score (CRPS); 0 is best.
+
+    Mean over all cells, in the unit of the field, in the version that is fair to small ensembles; see
+    `geovision.metrics.functional.ensemble.crps`.
+
+    Args:
+        target: Target with a field.
+    """
     _check_target(target, "crps")
     return Crps()
 
 
 def spread(target: Target) -> Metric:
-    """Root of the mean variance of the members about their mean, in the unit of the field."""
+    """Compute the ensemble spread, in the unit of the field.
+
+    Square root of the mean over cells of the variance of the members about their mean.
+
+    Args:
+        target: Target with a field.
+    """
     _check_target(target, "spread")
     return Spread()
 
 
 def spread_error_ratio(target: Target) -> Metric:
-    """Spread over the error of the members' mean; 1 where members and truth are of one distribution, below 1
-    where the ensemble is too sure."""
+    """Compute the ratio of ensemble spread to ensemble-mean error; 1 is best.
+
+    The ratio is 1 if members and target have the same distribution, and below 1 if the ensemble is
+    overconfident. See `geovision.metrics.functional.ensemble.spread_skill_ratio`.
+
+    Args:
+        target: Target with a field.
+    """
     _check_target(target, "spread_error_ratio")
     return SpreadErrorRatio()

@@ -1,8 +1,9 @@
 """Metrics of masks: events, scales, probabilities and objects.
 
-Called as ``metric(probability, truth)``, both of shape (sample, 1, y, x), NaN where missing: the probability
-of the event, 0 to 1, and 0 or 1. Metrics are pooled over all cells. With ``per_sample=True`` they are the
-mean over samples of the metric of each sample, so that a small event weighs as much as a large one.
+They are called as ``metric(probability, target)``, both of shape (sample, 1, y, x), NaN where missing: the
+probability of the event, 0 to 1, and the target, 0 or 1. Metrics are pooled over all cells. With
+``per_sample=True`` they are the mean over samples of the metric of each sample, so that a small event has the
+same weight as a large one.
 
 The default of ``threshold`` is the probability threshold of the target.
 """
@@ -54,26 +55,32 @@ __all__ = [
 ]
 
 PROBABILITY_BINS = 100
-"""Bins of probability in `probability_histogram`."""
+"""Number of bins of probability in `probability_histogram`."""
 
 RELIABILITY_BINS = 10
-"""Bins of probability in `reliability`."""
+"""Number of bins of probability in `reliability`."""
 
 MAX_DISTANCE = 5.0
-"""Default distance within which an object counts as found, in cells. Our choice."""
+"""Default distance within which two objects match, in cells; chosen for this library."""
 
 
 def _threshold(target: Target, name: str, threshold: float | None = None) -> float:
+    """Return the threshold, by default that of the target, and check the kind of target."""
     if not isinstance(target, MaskTarget):
         raise NotApplicable(f"metric {name!r} is defined for a mask, not for a {target.kind}")
     return target.threshold if threshold is None else threshold
 
 
-# --- events ---------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------
 
 
 class MaskEvent(SummedMetric):
-    """A property of the table of yes and no at the target's threshold."""
+    """Contingency score of the cells at a probability threshold; higher is better.
+
+    Args:
+        name: Name of a property of `Contingency`.
+        threshold: Least probability of a predicted cell.
+    """
 
     higher_is_better = True
 
@@ -82,10 +89,10 @@ class MaskEvent(SummedMetric):
         self.name, self.threshold = name, threshold
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        # Compared before they become doubles, as `MaskPrediction.mask` does.
-        said = prediction >= self.threshold
-        _, t, there = mask_pair(prediction, truth)
-        table = event_contingency(said, t >= 0.5, there)
+        # Compare in the original precision, as `MaskPrediction.mask` does.
+        predicted = prediction >= self.threshold
+        _, t, mask = mask_pair(prediction, truth)
+        table = event_contingency(predicted, t >= 0.5, mask)
         return torch.stack([table.hits, table.false_alarms, table.misses, table.correct_negatives])
 
     def from_sums(self, sums: Tensor) -> Tensor:
@@ -93,16 +100,27 @@ class MaskEvent(SummedMetric):
 
 
 class MaskEventError(MaskEvent):
+    """Contingency score whose best value is 0."""
+
     higher_is_better = False
 
 
 class MaskEventRatio(MaskEvent):
+    """Contingency score whose best value is 1."""
+
     higher_is_better = None  # type: ignore[assignment]  # 1 is best
 
 
 class PerSampleMaskEvent(SummedMetric):
-    """Mean over samples of a property of the table of each; those in which it is undefined, as without an
-    event in either, do not count."""
+    """Mean over samples of a contingency score; higher is better.
+
+    Samples in which the score is undefined, for example without an event in prediction and target, are
+    excluded.
+
+    Args:
+        name: Name of a property of `Contingency`.
+        threshold: Least probability of a predicted cell.
+    """
 
     higher_is_better = True
     num_sums = 2
@@ -112,10 +130,10 @@ class PerSampleMaskEvent(SummedMetric):
         self.name, self.threshold = name, threshold
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        _, t, there = mask_pair(prediction, truth)
+        _, t, mask = mask_pair(prediction, truth)
         tables: list[Contingency] = [
-            event_contingency(said, seen >= 0.5, counts)
-            for said, seen, counts in zip(prediction >= self.threshold, t, there, strict=True)
+            event_contingency(forecast, observed >= 0.5, valid)
+            for forecast, observed, valid in zip(prediction >= self.threshold, t, mask, strict=True)
         ]
         scores = torch.stack([getattr(table, self.name) for table in tables])
         known = torch.isfinite(scores)
@@ -126,16 +144,21 @@ class PerSampleMaskEvent(SummedMetric):
 
 
 class PerSampleMaskEventError(PerSampleMaskEvent):
+    """Mean over samples of a contingency score whose best value is 0."""
+
     higher_is_better = False
 
 
 class PerSampleMaskEventRatio(PerSampleMaskEvent):
+    """Mean over samples of a contingency score whose best value is 1."""
+
     higher_is_better = None  # type: ignore[assignment]  # 1 is best
 
 
 def _event(
     target: Target, name: str, score: str, threshold: float | None, per_sample: bool, better: str = "high"
 ) -> Metric:
+    """Create the pooled or per-sample metric of a contingency score."""
     at = _threshold(target, name, threshold)
     pooled = {"high": MaskEvent, "low": MaskEventError, "one": MaskEventRatio}
     single = {"high": PerSampleMaskEvent, "low": PerSampleMaskEventError, "one": PerSampleMaskEventRatio}
@@ -143,64 +166,153 @@ def _event(
 
 
 def csi(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """Critical success index, 0 to 1: hits over hits, misses and false alarms; also the IoU."""
+    """Compute the critical success index (CSI), or IoU, 0 to 1 (best).
+
+    See `geovision.metrics.functional.contingency.Contingency.critical_success_index`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "csi", "critical_success_index", threshold, per_sample)
 
 
 def pod(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """Probability of detection, 0 to 1: fraction of the cells with the event that were predicted."""
+    """Compute the probability of detection (POD), 0 to 1 (best).
+
+    See `geovision.metrics.functional.contingency.Contingency.probability_of_detection`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "pod", "probability_of_detection", threshold, per_sample)
 
 
 def far(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """False alarm ratio, 0 to 1: fraction of the predicted cells without the event."""
+    """Compute the false alarm ratio (FAR), 0 (best) to 1.
+
+    See `geovision.metrics.functional.contingency.Contingency.false_alarm_ratio`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "far", "false_alarm_ratio", threshold, per_sample, "low")
 
 
 def pofd(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """Probability of false detection, 0 to 1: fraction of the cells without the event that were predicted."""
+    """Compute the probability of false detection (POFD), 0 (best) to 1.
+
+    See `geovision.metrics.functional.contingency.Contingency.probability_of_false_detection`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "pofd", "probability_of_false_detection", threshold, per_sample, "low")
 
 
 def f1(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """F1 of the cells, 0 to 1; also the Dice coefficient."""
+    """Compute the F1 score, or Dice coefficient, of the cells, 0 to 1 (best).
+
+    See `geovision.metrics.functional.contingency.Contingency.f1`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "f1", "f1", threshold, per_sample)
 
 
 def hss(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """Heidke skill score, -1 to 1: accuracy beyond that of chance."""
+    """Compute the Heidke skill score (HSS), -1 to 1 (best).
+
+    See `geovision.metrics.functional.contingency.Contingency.heidke_skill_score`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "hss", "heidke_skill_score", threshold, per_sample)
 
 
 def ets(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """Equitable threat score, -1/3 to 1: critical success index beyond that of chance."""
+    """Compute the equitable threat score (ETS), -1/3 to 1 (best).
+
+    See `geovision.metrics.functional.contingency.Contingency.equitable_threat_score`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "ets", "equitable_threat_score", threshold, per_sample)
 
 
 def sedi(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """Symmetric extremal dependence index, -1 to 1; informative for rare events as well."""
+    """Compute the symmetric extremal dependence index (SEDI), -1 to 1 (best).
+
+    See `geovision.metrics.functional.contingency.Contingency.symmetric_extremal_dependence_index`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "sedi", "symmetric_extremal_dependence_index", threshold, per_sample)
 
 
 def frequency_bias(target: Target, threshold: float | None = None, per_sample: bool = False) -> Metric:
-    """Predicted cells over cells with the event; above 1 the event is predicted too often."""
+    """Compute the frequency bias of the cells; 1 is best.
+
+    See `geovision.metrics.functional.contingency.Contingency.frequency_bias`.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+        per_sample: Whether to average the metric over samples instead of pooling all cells. Default: False.
+    """
     return _event(target, "frequency_bias", "frequency_bias", threshold, per_sample, "one")
 
 
 class MaskContingency(MaskEvent):
-    higher_is_better = None  # type: ignore[assignment]  # a table has no better
+    """Contingency table of the cells."""
+
+    higher_is_better = None  # type: ignore[assignment]  # a table has no direction
 
     def from_sums(self, sums: Tensor) -> Tensor:
         return sums
 
 
 def contingency(target: Target, threshold: float | None = None) -> Metric:
-    """Contingency table of the cells, shape (4,): hits, false alarms, misses, correct negatives."""
+    """Compute the contingency table of the cells, shape (4,).
+
+    Numbers of hits, false alarms, misses and correct negatives.
+
+    Args:
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
+    """
     return MaskContingency("", _threshold(target, "contingency", threshold))
 
 
 class MaskFractionsSkillScore(SummedMetric):
-    """`fractions` skill of yes at the target's threshold."""
+    """Fractions skill score of a mask at a probability threshold.
+
+    Args:
+        threshold: Least probability of a predicted cell.
+        scale: Side of the square window, in cells.
+
+    Raises:
+        OptionError: `scale` is below 1.
+    """
 
     higher_is_better = True
     num_sums = 2
@@ -208,96 +320,131 @@ class MaskFractionsSkillScore(SummedMetric):
     def __init__(self, threshold: float, scale: int) -> None:
         super().__init__()
         if scale < 1:
-            raise OptionError(f"scale={scale}: expected 1 cell or more")
+            raise OptionError(f"scale={scale}; expected 1 cell or more")
         self.threshold, self.scale = threshold, scale
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        _, t, there = mask_pair(prediction, truth)
-        said = neighborhood_fractions((prediction >= self.threshold) & there, self.scale)
-        seen = neighborhood_fractions((t >= 0.5) & there, self.scale)
-        return torch.stack([(said - seen).square().sum(), said.square().sum() + seen.square().sum()])
+        _, t, mask = mask_pair(prediction, truth)
+        predicted = neighborhood_fractions((prediction >= self.threshold) & mask, self.scale)
+        observed = neighborhood_fractions((t >= 0.5) & mask, self.scale)
+        return torch.stack(
+            [(predicted - observed).square().sum(), predicted.square().sum() + observed.square().sum()]
+        )
 
     def from_sums(self, sums: Tensor) -> Tensor:
         return 1 - sums[0] / sums[1]
 
 
 def fss(target: Target, scale: int, threshold: float | None = None) -> Metric:
-    """Fractions skill score of the mask, 0 to 1.
+    """Compute the fractions skill score (FSS) of the mask, 0 to 1 (best).
+
+    See `geovision.metrics.functional.neighborhood.fss`.
 
     Args:
-        target: A mask.
+        target: Target with a mask.
         scale: Side of the square window, in cells.
-        threshold: Probability from which a cell counts as predicted. Default: the target's.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
     """
     return MaskFractionsSkillScore(_threshold(target, "fss", threshold), scale)
 
 
-# --- probabilities --------------------------------------------------------------------------------
+# --- probabilities ------------------------------------------------------------------------------
 
 
 class MaskProbabilityHistogram(SummedMetric):
-    """Cells without and with the event in `PROBABILITY_BINS` bins of probability: (no ``(bin,)``, yes
-    ``(bin,)``, squared error, cells)."""
+    """Histogram of the probabilities of cells without and with the event.
+
+    The sums are: cells without the event in each of `PROBABILITY_BINS` bins, cells with the event in each
+    bin, the sum of squared errors, and the number of cells.
+    """
 
     num_sums = 2 * PROBABILITY_BINS + 2
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = mask_pair(prediction, truth)
+        p, t, mask = mask_pair(prediction, truth)
         at = (p * PROBABILITY_BINS).long().clamp(0, PROBABILITY_BINS - 1)
-        yes = t >= 0.5
+        with_event = t >= 0.5
         counts = [
-            torch.bincount(at[cells & there], minlength=PROBABILITY_BINS).to(p) for cells in (~yes, yes)
+            torch.bincount(at[cells & mask], minlength=PROBABILITY_BINS).to(p)
+            for cells in (~with_event, with_event)
         ]
-        error = torch.where(there, (p - t).square(), torch.zeros_like(p)).sum()
-        return torch.cat([*counts, torch.stack([error, there.sum()])])
+        error = torch.where(mask, (p - t).square(), torch.zeros_like(p)).sum()
+        return torch.cat([*counts, torch.stack([error, mask.sum()])])
 
     def from_sums(self, sums: Tensor) -> Tensor:
         return sums
 
 
 class MaskBrier(MaskProbabilityHistogram):
+    """Brier score of the cells."""
+
     def from_sums(self, sums: Tensor) -> Tensor:
         return sums[-2] / sums[-1]
 
 
 class MaskAveragePrecision(MaskProbabilityHistogram):
+    """Average precision of the cells, from the histogram of probabilities."""
+
     higher_is_better = True
 
     def from_sums(self, sums: Tensor) -> Tensor:
-        no, yes = sums[:PROBABILITY_BINS], sums[PROBABILITY_BINS : 2 * PROBABILITY_BINS]
-        hits, said = yes.flip(0).cumsum(0), (yes + no).flip(0).cumsum(0)
-        # Average precision: what a further bin adds to the recall, times the precision with it.
-        precision = torch.where(said > 0, hits / said.clamp_min(1), torch.zeros_like(hits))
-        return (precision * yes.flip(0)).sum() / yes.sum()
+        without_event, with_event = sums[:PROBABILITY_BINS], sums[PROBABILITY_BINS : 2 * PROBABILITY_BINS]
+        hits, predicted = with_event.flip(0).cumsum(0), (with_event + without_event).flip(0).cumsum(0)
+        # Average precision: increase of the recall by each bin, times the precision including it.
+        precision = torch.where(predicted > 0, hits / predicted.clamp_min(1), torch.zeros_like(hits))
+        return (precision * with_event.flip(0)).sum() / with_event.sum()
 
 
 def probability_histogram(target: Target) -> Metric:
-    """Counts of cells without and with the event in `PROBABILITY_BINS` bins of probability, for figures."""
+    """Count cells by probability, without and with the event, for figures.
+
+    The result has shape (2 * PROBABILITY_BINS + 2,): cells without the event in each bin, cells with the
+    event in each bin, the sum of squared errors, and the number of cells.
+
+    Args:
+        target: Target with a mask.
+    """
     _threshold(target, "probability_histogram")
     return MaskProbabilityHistogram()
 
 
 def brier(target: Target) -> Metric:
-    """Brier score of the cells, 0 (best) to 1: mean squared difference of probability and outcome."""
+    """Compute the Brier score of the cells, 0 (best) to 1.
+
+    ``BS = mean (p - o)^2`` of probability p and outcome o, 0 or 1.
+
+    Args:
+        target: Target with a mask.
+    """
     _threshold(target, "brier")
     return MaskBrier()
 
 
 def pr_auc(target: Target) -> Metric:
-    """Average precision of the cells over `PROBABILITY_BINS` thresholds, 0 to 1; chance is the base rate."""
+    """Compute the average precision of the cells, 0 to 1 (best).
+
+    The sum over `PROBABILITY_BINS` thresholds of the increase of recall times the precision; chance is the
+    base rate.
+
+    Args:
+        target: Target with a mask.
+    """
     _threshold(target, "pr_auc")
     return MaskAveragePrecision()
 
 
 class BrierSkillScore(SummedMetric):
-    """``1 - BS / (f (1 - f))``, with the frequency f of the event in these very cells."""
+    """Brier skill score against the event frequency.
+
+    ``1 - BS / (f (1 - f))``, with the frequency f of the event in the same cells.
+    """
 
     higher_is_better = True
     num_sums = 3
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = mask_pair(prediction, truth)
-        return torch.stack([(p - t).square().sum(), t.sum(), there.sum()])
+        p, t, mask = mask_pair(prediction, truth)
+        return torch.stack([(p - t).square().sum(), t.sum(), mask.sum()])
 
     def from_sums(self, sums: Tensor) -> Tensor:
         frequency = sums[1] / sums[2]
@@ -305,15 +452,26 @@ class BrierSkillScore(SummedMetric):
 
 
 def brier_skill(target: Target) -> Metric:
-    """Brier skill score over the frequency of the event in the cells that are scored, up to 1; 0 is no better
-    than always saying that frequency. NaN where the event is nowhere or everywhere."""
+    """Compute the Brier skill score of the cells, up to 1 (best).
+
+    ``BSS = 1 - BS / (f (1 - f))`` with the Brier score BS and the frequency f of the event in the same cells.
+    0 is no better than always predicting that frequency. NaN if the event occurs nowhere or everywhere.
+
+    Args:
+        target: Target with a mask.
+    """
     _threshold(target, "brier_skill")
     return BrierSkillScore()
 
 
 class ReliabilityCurve(NamedTuple):
-    """By tenths of probability, ``(bin,)``: the mean of what was said, how often it happened, how many cells;
-    NaN where nothing was said."""
+    """Reliability of probabilities in bins of 0.1, shape (bin,) each.
+
+    Attributes:
+        forecast: Mean forecast probability of the bin, 0 to 1; NaN in an empty bin.
+        observed: Observed frequency of the event in the bin, 0 to 1; NaN in an empty bin.
+        counts: Number of cells in the bin.
+    """
 
     forecast: Tensor
     observed: Tensor
@@ -321,48 +479,64 @@ class ReliabilityCurve(NamedTuple):
 
 
 class MaskCalibrationError(SummedMetric):
-    """Of each tenth the cells, those with the event, and the sum of what was said."""
+    """Expected calibration error of the cells.
+
+    The sums of each bin of probability are: cells, cells with the event, and sum of probabilities.
+    """
 
     num_sums = 3 * RELIABILITY_BINS
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        p, t, there = mask_pair(prediction, truth)
-        said, happened = p[there], t[there]
-        at = (said * RELIABILITY_BINS).long().clamp(0, RELIABILITY_BINS - 1)
-        weights = (torch.ones_like(said), happened, said)
+        p, t, mask = mask_pair(prediction, truth)
+        forecast, observed = p[mask], t[mask]
+        at = (forecast * RELIABILITY_BINS).long().clamp(0, RELIABILITY_BINS - 1)
+        weights = (torch.ones_like(forecast), observed, forecast)
         return torch.cat([torch.bincount(at, each, minlength=RELIABILITY_BINS) for each in weights])
 
     def from_sums(self, sums: Tensor) -> Tensor:
-        """Mean over cells of the difference between what a tenth says and how often it happens."""
-        cells, happened, said = sums.view(3, RELIABILITY_BINS)
-        return (happened - said).abs().sum() / cells.sum()
+        """Return the mean over cells of |forecast - observed frequency| of their bin."""
+        cells, observed, forecast = sums.view(3, RELIABILITY_BINS)
+        return (observed - forecast).abs().sum() / cells.sum()
 
 
 class ReliabilityTable(MaskCalibrationError):
-    higher_is_better = None  # type: ignore[assignment]  # a table has no better
+    """Sums of the reliability curve."""
+
+    higher_is_better = None  # type: ignore[assignment]  # a table has no direction
 
     def from_sums(self, sums: Tensor) -> Tensor:
         return sums.view(3, RELIABILITY_BINS)
 
 
 def reliability(target: Target) -> Metric:
-    """By tenths of probability ``(3, bin)``: cells, those with the event, and the sum of what was said of
-    them; see `reliability_from_sums`."""
+    """Compute the sums of the reliability curve, shape (3, bin).
+
+    The rows are: cells, cells with the event, and sum of probabilities, in bins of 0.1 of probability; see
+    `reliability_from_sums`.
+
+    Args:
+        target: Target with a mask.
+    """
     _threshold(target, "reliability")
     return ReliabilityTable()
 
 
 def reliability_from_sums(sums: Tensor) -> ReliabilityCurve:
-    """What happened when something was said, from the sums of `reliability`."""
-    cells, happened, said = sums
-    return ReliabilityCurve(said / cells, happened / cells, cells)
+    """Return the reliability curve from the sums of `reliability`.
+
+    Args:
+        sums: Sums, shape (3, bin).
+    """
+    cells, observed, forecast = sums
+    return ReliabilityCurve(forecast / cells, observed / cells, cells)
 
 
 def reliability_curve(probability: Tensor, truth: Tensor) -> ReliabilityCurve:
-    """What happened when something was said.
+    """Compute the reliability curve of probabilities.
 
     Args:
-        probability, truth: Of one shape; cells that are NaN in either do not count.
+        probability: Probability of the event, 0 to 1, any shape; NaN where missing.
+        truth: Target, 0 or 1, same shape; NaN where missing.
     """
     return reliability_from_sums(
         MaskCalibrationError().batch_sums(probability, truth).view(3, RELIABILITY_BINS)
@@ -370,17 +544,32 @@ def reliability_curve(probability: Tensor, truth: Tensor) -> ReliabilityCurve:
 
 
 def calibration_error(target: Target) -> Metric:
-    """Expected calibration error of the cells, 0-1, over tenths of probability. Where the event is rare it is
-    small for any answer that is mostly no; look at the reliability with its counts too."""
+    """Compute the expected calibration error of the cells, 0 (best) to 1.
+
+    ``ECE = sum_b n_b / n |observed frequency_b - mean probability_b|`` over bins of 0.1, with n_b of the n
+    cells in bin b. For a rare event it is small for any prediction with mostly low probabilities; inspect
+    `reliability` with its counts as well.
+
+    Args:
+        target: Target with a mask.
+    """
     _threshold(target, "calibration_error")
     return MaskCalibrationError()
 
 
-# --- objects --------------------------------------------------------------------------------------
+# --- objects ------------------------------------------------------------------------------------
 
 
 class ObjectDetectionProbability(SummedMetric):
-    """Sums of `object_hits` over all masks; what is missing has no objects."""
+    """Fraction of observed objects that are detected, over all masks.
+
+    The sums are those of `geovision.metrics.functional.objects.match_objects`. Missing cells contain no
+    objects.
+
+    Args:
+        threshold: Least probability of a predicted cell.
+        max_distance: Largest distance between two matching objects, in cells.
+    """
 
     higher_is_better = True
     num_sums = 5
@@ -390,12 +579,12 @@ class ObjectDetectionProbability(SummedMetric):
         self.threshold, self.max_distance = threshold, max_distance
 
     def batch_sums(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        _, t, there = mask_pair(prediction, truth)
-        said = ((prediction >= self.threshold) & there).flatten(0, -3).cpu().numpy()
-        seen = ((t >= 0.5) & there).flatten(0, -3).cpu().numpy()
+        _, t, mask = mask_pair(prediction, truth)
+        predicted = ((prediction >= self.threshold) & mask).flatten(0, -3).cpu().numpy()
+        observed = ((t >= 0.5) & mask).flatten(0, -3).cpu().numpy()
         sums = torch.zeros(self.num_sums, dtype=torch.float64, device=t.device)
-        for one, other in zip(said, seen, strict=True):
-            hits = match_objects(one, other, self.max_distance)
+        for each_predicted, each_observed in zip(predicted, observed, strict=True):
+            hits = match_objects(each_predicted, each_observed, self.max_distance)
             sums += sums.new_tensor(
                 [hits.observed, hits.hits, hits.predicted, hits.false_alarms, hits.distance]
             )
@@ -406,6 +595,8 @@ class ObjectDetectionProbability(SummedMetric):
 
 
 class ObjectFalseAlarmRatio(ObjectDetectionProbability):
+    """Fraction of predicted objects without an observed object within the distance."""
+
     higher_is_better = False
 
     def from_sums(self, sums: Tensor) -> Tensor:
@@ -413,6 +604,8 @@ class ObjectFalseAlarmRatio(ObjectDetectionProbability):
 
 
 class ObjectDistance(ObjectDetectionProbability):
+    """Mean distance from detected objects to the prediction, in cells."""
+
     higher_is_better = False
 
     def from_sums(self, sums: Tensor) -> Tensor:
@@ -420,22 +613,26 @@ class ObjectDistance(ObjectDetectionProbability):
 
 
 def object_pod(target: Target, threshold: float | None = None, max_distance: float = MAX_DISTANCE) -> Metric:
-    """Fraction of the connected areas with the event that were predicted within a distance, 0 to 1.
+    """Compute the fraction of observed objects that are detected, 0 to 1 (best).
+
+    An object is a connected area with the event. It is detected if a predicted cell is within the distance.
 
     Args:
-        target: A mask.
-        threshold: Probability from which a cell counts as predicted. Default: the target's.
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
         max_distance: Largest distance between the two areas, in cells.
     """
     return ObjectDetectionProbability(_threshold(target, "object_pod", threshold), max_distance)
 
 
 def object_far(target: Target, threshold: float | None = None, max_distance: float = MAX_DISTANCE) -> Metric:
-    """Fraction of the predicted connected areas without the event within a distance, 0 to 1.
+    """Compute the fraction of predicted objects that are false, 0 (best) to 1.
+
+    An object is a connected predicted area. It is false if no cell with the event is within the distance.
 
     Args:
-        target: A mask.
-        threshold: Probability from which a cell counts as predicted. Default: the target's.
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
         max_distance: Largest distance between the two areas, in cells.
     """
     return ObjectFalseAlarmRatio(_threshold(target, "object_far", threshold), max_distance)
@@ -444,11 +641,13 @@ def object_far(target: Target, threshold: float | None = None, max_distance: flo
 def object_distance(
     target: Target, threshold: float | None = None, max_distance: float = MAX_DISTANCE
 ) -> Metric:
-    """Mean distance from found areas to the prediction, in cells; 0 where they overlap.
+    """Compute the mean distance of detected objects, in cells; 0 is best.
+
+    Mean over detected objects of the least distance to the prediction; 0 where they overlap.
 
     Args:
-        target: A mask.
-        threshold: Probability from which a cell counts as predicted. Default: the target's.
+        target: Target with a mask.
+        threshold: Least probability of a predicted cell. Default: the target's threshold.
         max_distance: Largest distance between the two areas, in cells.
     """
     return ObjectDistance(_threshold(target, "object_distance", threshold), max_distance)

@@ -1,4 +1,4 @@
-"""How long it stays dry and how long wet: scores of fields that need to know which day follows which."""
+"""Biases of dry and wet spells, which depend on the order of days."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ __all__ = ["SpellBias", "cdd_bias", "cwd_bias"]
 
 
 class SpellBias(FullFieldBias):
-    """The difference of the longest spells, which needs to know which day follows which."""
+    """Mean difference of the longest spells.
+
+    Args:
+        index: Function that computes the longest spell, such as
+            `geovision.metrics.functional.extremes.cdd`.
+    """
 
     group: list[Tensor]
     begins: list[Tensor]
@@ -27,21 +32,23 @@ class SpellBias(FullFieldBias):
         self.add_state("group", [], dist_reduce_fx="cat")
         self.add_state("begins", [], dist_reduce_fx="cat")
 
-    def update(  # type: ignore[override]  # the order of days is part of what is scored
+    def update(  # type: ignore[override]  # needs the order of days
         self, preds: Tensor, target: Tensor, group: Tensor, begins: Tensor
     ) -> None:
         """Add days in order of time.
 
         Args:
-            preds, target: ``(day, 1, y, x)``.
-            group: ``(day,)``, number of the group of each day.
-            begins: ``(day,)`` of bool, days that do not follow the one before.
+            preds: Predictions, shape (day, 1, y, x).
+            target: Targets, same shape.
+            group: Number of the group of each day, shape (day,).
+            begins: Days that do not follow the day before, bool, shape (day,).
         """
         super().update(preds, target)
         self.group.append(group)
         self.begins.append(begins)
 
     def compute(self) -> Tensor:
+        """Return the mean difference of the longest spells, in days."""
         prediction, truth, group, begins = (
             dim_zero_cat(state) for state in (self.prediction, self.truth, self.group, self.begins)
         )
@@ -55,10 +62,24 @@ def _spells(target: Target, name: str, index: Callable[..., Tensor]) -> SpellBia
 
 
 def cdd_bias(target: Target, threshold: float = WET_DAY) -> SpellBias:
-    """Mean over groups and cells of the difference of the longest dry spells (CDD), in days."""
+    """Compute the mean bias of the longest dry spell (CDD), in days.
+
+    Mean over groups and cells; 0 is best. See `geovision.metrics.functional.extremes.spell_bias`.
+
+    Args:
+        target: Target with a field.
+        threshold: Least value of a wet day, in the unit of the field.
+    """
     return _spells(target, "cdd_bias", partial(cdd, threshold=threshold))
 
 
 def cwd_bias(target: Target, threshold: float = WET_DAY) -> SpellBias:
-    """Mean over groups and cells of the difference of the longest wet spells (CWD), in days."""
+    """Compute the mean bias of the longest wet spell (CWD), in days.
+
+    Mean over groups and cells; 0 is best. See `geovision.metrics.functional.extremes.spell_bias`.
+
+    Args:
+        target: Target with a field.
+        threshold: Least value of a wet day, in the unit of the field.
+    """
     return _spells(target, "cwd_bias", partial(cwd, threshold=threshold))

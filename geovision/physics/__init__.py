@@ -1,1 +1,1 @@
-"""What is formula and not learning."""
+"""Physical formulas without learning."""

@@ -1,10 +1,12 @@
-"""The wind that balances pressure and the turning of the earth, and the moisture that it carries.
+"""Geostrophic mass and moisture fluxes.
+
+The geostrophic wind balances the pressure gradient and the Coriolis force:
 
     rho u = -(1 / f) dp/dy        rho v = (1 / f) dp/dx        f = 2 Omega sin(latitude)
 
-(Holton and Hakim 2013, An Introduction to Dynamic Meteorology, section 2.4). The flux of mass needs no
-density; with the specific humidity q it is a flux of moisture, q rho (u, v), whose rise over land is much of
-its rain.
+(Holton and Hakim 2013, An Introduction to Dynamic Meteorology, section 2.4). The mass flux does not require
+the density. With the specific humidity q, the moisture flux is q rho (u, v); its ascent over land produces
+much of the precipitation there.
 """
 
 from __future__ import annotations
@@ -15,35 +17,43 @@ from numpy.typing import NDArray
 __all__ = ["coriolis", "mass_flux", "moisture_flux"]
 
 EARTH_RADIUS = 6_371_000.0
-"""Metres, of the sphere of the same volume."""
+"""Radius of the sphere with the volume of the earth, in m."""
 
 EARTH_ROTATION_RATE = 7.292115e-5
-"""Of the earth, radians a second."""
+"""Angular velocity of the earth, in rad/s."""
 
 _MIN_LATITUDE = 5.0
-"""Degrees from the equator, within which the balance does not hold."""
+"""Distance from the equator within which the balance does not hold, in degrees."""
 
 
 def coriolis(lat: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The Coriolis parameter, s-1, of latitudes in degrees north."""
+    """Compute the Coriolis parameter, in 1/s.
+
+    Args:
+        lat: Latitudes, in degrees north.
+    """
     return 2 * EARTH_ROTATION_RATE * np.sin(np.radians(lat))
 
 
 def mass_flux(
     pressure: NDArray[np.floating], lat: NDArray[np.floating], lon: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Eastward and northward flux of air of the geostrophic wind, kg m-2 s-1.
+    """Compute the eastward and northward mass flux of the geostrophic wind.
 
     Args:
-        pressure: At one height, such as sea level ``(…, y, x)``, Pa.
-        lat, lon: Of rows and columns, two or more of each, degrees north and east, evenly spaced or not.
+        pressure: Pressure at one height, such as sea level, shape (..., y, x), in Pa.
+        lat: Latitudes of the rows, two or more, in degrees north; spacing may be uneven.
+        lon: Longitudes of the columns, two or more, in degrees east; spacing may be uneven.
+
+    Returns:
+        Eastward and northward flux, shape (..., y, x), in kg m-2 s-1.
 
     Raises:
-        ValueError: A latitude within 5 degrees of the equator.
+        ValueError: A latitude is within 5 degrees of the equator.
 
     >>> pressure = np.array([[101_000.0, 101_000.0], [100_000.0, 100_000.0]])
     >>> east, north = mass_flux(pressure, np.array([40.0, 45.0]), np.array([0.0, 5.0]))
-    >>> east.round(1).tolist(), north.round(1).tolist()    # low in the north: wind from the west
+    >>> east.round(1).tolist(), north.round(1).tolist()    # low pressure in the north: westerly wind
     ([[19.2, 19.2], [17.4, 17.4]], [[0.0, 0.0], [0.0, 0.0]])
     """
     if np.abs(lat).min() < _MIN_LATITUDE:
@@ -65,11 +75,16 @@ def moisture_flux(
     lat: NDArray[np.floating],
     lon: NDArray[np.floating],
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Eastward and northward flux of water vapour of the geostrophic wind, kg m-2 s-1.
+    """Compute the eastward and northward water vapor flux of the geostrophic wind.
 
     Args:
-        pressure, lat, lon: As of `mass_flux`.
-        humidity: Specific humidity in the same cells, kg/kg.
+        pressure: Pressure at one height, shape (..., y, x), in Pa.
+        humidity: Specific humidity in the same cells, in kg/kg.
+        lat: Latitudes of the rows, in degrees north, as for `mass_flux`.
+        lon: Longitudes of the columns, in degrees east, as for `mass_flux`.
+
+    Returns:
+        Eastward and northward flux, shape (..., y, x), in kg m-2 s-1.
     """
     east, north = mass_flux(pressure, lat, lon)
     return east * humidity, north * humidity

@@ -1,8 +1,8 @@
-"""Magnetic latitude and local time by a dipole in the centre of the earth: approximate.
+"""Approximate magnetic latitude and local time by a centered dipole.
 
-The true field is no dipole: at auroral latitudes magnetic local time is off by up to about half an
-hour, and magnetic latitude by some degrees, from those of the corrected coordinates that magnetic
-indices use (Laundal and Richmond 2017, doi:10.1007/s11214-016-0275-y).
+The earth's field is not a dipole. At auroral latitudes, magnetic local time differs by up to about half an
+hour, and magnetic latitude by some degrees, from the corrected coordinates that magnetic indices use (Laundal
+and Richmond 2017, doi:10.1007/s11214-016-0275-y).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _IGRF = {
 
 
 def dipole_pole(year: float) -> tuple[float, float]:
-    """Where the axis of the dipole leaves the earth in the north: latitude, longitude, degrees.
+    """Return latitude and longitude of the northern dipole pole, in degrees.
 
     Args:
-        year: 1980 to 2025, interpolated between; before and after, the nearest.
+        year: Year, 1980 to 2025, interpolated between tabulated years; outside, the nearest tabulated year.
 
     >>> [round(angle, 1) for angle in dipole_pole(2020)]
-    [80.7, -72.7]
+    [80.6, -72.7]
     """
     years = list(_IGRF)
     g10, g11, h11 = (np.interp(year, years, column) for column in zip(*_IGRF.values(), strict=True))
@@ -47,12 +47,14 @@ def dipole_pole(year: float) -> tuple[float, float]:
 def dipole_coordinates(
     latitude: np.ndarray | float, longitude: np.ndarray | float, year: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Latitude and longitude from the dipole's axis, degrees; longitude counts eastward from the
-    meridian that holds the geographic south pole.
+    """Compute dipole latitude and longitude, in degrees.
+
+    Longitude counts eastward from the meridian that contains the geographic south pole.
 
     Args:
-        latitude, longitude: Geographic, degrees north and east.
-        year: Of the field.
+        latitude: Geographic latitude, in degrees north.
+        longitude: Geographic longitude, in degrees east.
+        year: Year of the magnetic field, 1980 to 2025.
     """
     pole_latitude, pole_longitude = np.radians(dipole_pole(year))
     phi, lam = np.radians(latitude), np.radians(longitude) - pole_longitude
@@ -63,15 +65,18 @@ def dipole_coordinates(
 
 
 def dipole_bearing(latitude: float, longitude: float, year: float) -> float:
-    """Where the dipole's north is, degrees east of geographic north, -180 to 180: the great circle to
-    its pole.
+    """Compute the direction of the dipole pole along the great circle.
 
     Args:
-        latitude, longitude: Geographic, degrees north and east.
-        year: Of the field.
+        latitude: Geographic latitude, in degrees north.
+        longitude: Geographic longitude, in degrees east.
+        year: Year of the magnetic field, 1980 to 2025.
+
+    Returns:
+        Direction, in degrees east of geographic north, -180 to 180.
 
     >>> round(dipole_bearing(67.84, 20.41, 2015), 1)  # Kiruna
-    -13.9
+    -23.9
     """
     pole_latitude, pole_longitude = np.radians(dipole_pole(year))
     phi, lam = np.radians(latitude), pole_longitude - np.radians(longitude)
@@ -81,20 +86,23 @@ def dipole_bearing(latitude: float, longitude: float, year: float) -> float:
 
 
 def magnetic_local_time(times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:
-    """Hours, 0-24: twelve where the dipole's meridian of the station is that of the sun.
+    """Compute the magnetic local time, in hours, 0 to 24.
+
+    It is 12 when the dipole meridian of the station is that of the sun.
 
     Args:
-        times: ``(time,)``, datetime64 in UTC; NaT gives NaN.
-        latitude, longitude: Of the station, degrees north and east.
+        times: Times in UTC, datetime64, shape (time,); NaT returns NaN.
+        latitude: Geographic latitude of the station, in degrees north.
+        longitude: Geographic longitude of the station, in degrees east.
 
     Raises:
         MissingExtraError: astropy is not installed.
     """
     times = np.asarray(times, dtype="datetime64[us]")
-    known = times[~np.isnat(times)]
-    if not known.size:
+    valid_times = times[~np.isnat(times)]
+    if not valid_times.size:
         return np.full(times.shape, np.nan)
-    year = 1970 + float(np.median(known.astype("int64"))) / 1e6 / 86400 / 365.2425
-    _, own = dipole_coordinates(latitude, longitude, year)
+    year = 1970 + float(np.median(valid_times.astype("int64"))) / 1e6 / 86400 / 365.2425
+    _, station = dipole_coordinates(latitude, longitude, year)
     _, noon = dipole_coordinates(*subsolar_point(times), year)
-    return (12 + (own - noon) / 15) % 24
+    return (12 + (station - noon) / 15) % 24

@@ -1,4 +1,4 @@
-"""Where sun and moon stand over a station, by astropy, without network."""
+"""Positions of sun and moon, computed by astropy without network access."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _LOCK = threading.Lock()
 
 
 def sun_elevation(times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:
-    """Angle of the sun's centre above the horizon, degrees, without refraction.
+    """Compute the elevation of the sun's center, in degrees, without refraction.
 
     Civil, nautical and astronomical twilight end at -6, -12 and -18 degrees.
 
     Args:
-        times: ``(time,)``, datetime64 in UTC; NaT gives NaN.
-        latitude: Geodetic, degrees north, -90 to 90.
-        longitude: Degrees east.
+        times: Times in UTC, datetime64, shape (time,); NaT returns NaN.
+        latitude: Geodetic latitude, in degrees north, -90 to 90.
+        longitude: Longitude, in degrees east.
 
     Raises:
         MissingExtraError: astropy is not installed.
@@ -33,17 +33,31 @@ def sun_elevation(times: np.ndarray, latitude: float, longitude: float) -> np.nd
 
 
 def moon_elevation(times: np.ndarray, latitude: float, longitude: float) -> np.ndarray:
-    """Angle of the moon's centre above the horizon, degrees, seen from the station, without
-    refraction. Arguments as for `sun_elevation`."""
+    """Compute the elevation of the moon's center, in degrees, without refraction.
+
+    The position is topocentric.
+
+    Args:
+        times: Times in UTC, datetime64, shape (time,); NaT returns NaN.
+        latitude: Geodetic latitude, in degrees north, -90 to 90.
+        longitude: Longitude, in degrees east.
+
+    Raises:
+        MissingExtraError: astropy is not installed.
+    """
     return _elevation("moon", times, latitude, longitude)
 
 
 def moon_phase(times: np.ndarray) -> np.ndarray:
-    """Illuminated fraction of the moon's disk, 0-1, by the angle between sun and moon (Meeus 1998,
-    Astronomical Algorithms, chapter 48).
+    """Compute the illuminated fraction of the moon's disk, 0 to 1.
+
+    From the angle between sun and moon (Meeus 1998, Astronomical Algorithms, chapter 48).
 
     Args:
-        times: ``(time,)``, datetime64 in UTC; NaT gives NaN.
+        times: Times in UTC, datetime64, shape (time,); NaT returns NaN.
+
+    Raises:
+        MissingExtraError: astropy is not installed.
     """
 
     def fraction(coordinates: Any, when: Any) -> np.ndarray:
@@ -58,11 +72,16 @@ def moon_phase(times: np.ndarray) -> np.ndarray:
 
 
 def subsolar_point(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the sun stands overhead: latitude (degrees north) and longitude (degrees east, -180 to
-    180), on a sphere.
+    """Compute the subsolar point on a sphere.
 
     Args:
-        times: ``(time,)``, datetime64 in UTC; NaT gives NaN.
+        times: Times in UTC, datetime64, shape (time,); NaT returns NaN.
+
+    Returns:
+        Latitude in degrees north, and longitude in degrees east, -180 to 180.
+
+    Raises:
+        MissingExtraError: astropy is not installed.
     """
 
     def direction(coordinates: Any, when: Any) -> np.ndarray:
@@ -83,19 +102,26 @@ def _elevation(body: str, times: np.ndarray, latitude: float, longitude: float) 
 
 
 def _interpolate_minutes(times: np.ndarray, compute: Callable[[Any, Any], np.ndarray]) -> np.ndarray:
-    """What `compute` gives at whole minutes ``(…, minute)``, linear between them ``(…, time)``.
+    """Compute values at whole minutes, and interpolate them linearly to the times.
 
-    Cameras take many frames a minute, in which the sky turns by a quarter of a degree: linear to
-    1e-4 degrees, and a hundredth of the work.
+    Cameras record many frames per minute, in which the sky turns by a quarter of a degree. The interpolation
+    error is 1e-4 degrees, and the computation takes a hundredth of the time.
+
+    Args:
+        times: Times in UTC, datetime64, shape (time,); NaT returns NaN.
+        compute: Function of (astropy.coordinates, astropy times) that returns values of shape (..., minute).
+
+    Returns:
+        Values, shape (..., time).
     """
     times = np.asarray(times, dtype="datetime64[us]")
-    known = times[~np.isnat(times)]
-    before = known.astype("datetime64[m]")
+    valid_times = times[~np.isnat(times)]
+    before = valid_times.astype("datetime64[m]")
     minutes, place = np.unique(np.stack([before, before + 1]), return_inverse=True)
     with _offline_astropy() as (coordinates, time):
         values = np.asarray(compute(coordinates, time(minutes)))
     first, second = values[..., place.reshape(2, -1)[0]], values[..., place.reshape(2, -1)[1]]
-    share = (known - before) / np.timedelta64(1, "m")
+    share = (valid_times - before) / np.timedelta64(1, "m")
     result = np.full((*values.shape[:-1], *times.shape), np.nan)
     result[..., ~np.isnat(times)] = first + share * (second - first)
     return result
@@ -103,15 +129,17 @@ def _interpolate_minutes(times: np.ndarray, compute: Callable[[Any, Any], np.nda
 
 @contextmanager
 def _offline_astropy() -> Iterator[tuple[Any, Any]]:
-    """astropy's coordinates, and a maker of its times, with no download of the earth's rotation: what
-    is bundled is good to an arc second for years to come."""
+    """Provide astropy's coordinates and a factory of its times, without downloads.
+
+    Earth rotation data are not downloaded. The bundled data are accurate to an arc second for years.
+    """
     try:
         import astropy.coordinates as coordinates
         from astropy.time import Time
         from astropy.utils import iers
     except ImportError as error:
         raise MissingExtraError("astropy", "sky") from error
-    # What is set is the same for all threads, and set back by the one that set it.
+    # The settings are global to all threads; the lock keeps one thread from restoring them under another.
     with (
         _LOCK,
         iers.conf.set_temp("auto_download", False),

@@ -1,4 +1,4 @@
-"""Figures of fields: maps, distributions, spectra, and the diagram of Taylor 2001."""
+"""Figures of fields: maps, distributions, spectra, and the Taylor diagram."""
 
 from __future__ import annotations
 
@@ -37,61 +37,73 @@ def plot_fields(
     levels: Sequence[float],
     suptitle: str = "",
 ) -> Figure:
-    """What went in, what came out, the truth, and the difference of the last two.
+    """Plot the input, the prediction, the target, and the error of the prediction.
 
     Args:
-        coarse: ``(y, x)`` on its own grid; the others on one grid. South first, NaN is grey.
-        prediction: None: what went in and the truth alone.
-        extent, coarse_extent: (west, east, south, north) edges in degrees; None: cells are counted.
-        levels: Where colours change; below the first it is white.
+        coarse: Input, shape (y, x), on its own grid. All fields are south first, and missing cells (NaN) are
+            gray.
+        prediction: Prediction, shape (y, x). None: input and target only.
+        target: Target, on the grid of the prediction.
+        extent: Edges (west, east, south, north), in degrees. Default: None, axes in cells.
+        coarse_extent: Edges of the input, likewise. Default: `extent`.
+        unit: Unit of the fields.
+        levels: Values at which colors change; below the first value the map is white.
+        suptitle: Title of the figure. Default: none.
     """
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm
 
     figure = new_figure(11, 7.4 if prediction is not None else 4)
     axes = figure.subplots(2 if prediction is not None else 1, 2, squeeze=False)
-    colours = colormaps["YlGnBu"].resampled(len(levels) + 1).with_extremes(under="white", bad="0.8")
-    norm = BoundaryNorm(levels, colours.N, extend="both")
-    panels = [("input", coarse, coarse_extent or extent), ("truth", target, extent)]
+    colors = colormaps["YlGnBu"].resampled(len(levels) + 1).with_extremes(under="white", bad="0.8")
+    norm = BoundaryNorm(levels, colors.N, extend="both")
+    panels = [("input", coarse, coarse_extent or extent), ("target", target, extent)]
     if prediction is not None:
         panels.insert(1, ("prediction", prediction, extent))
     for panel, (title, field, where) in zip(axes.flat, panels, strict=False):
-        drawn = panel.imshow(
-            field, origin="lower", extent=where, cmap=colours, norm=norm, interpolation="nearest"
+        image = panel.imshow(
+            field, origin="lower", extent=where, cmap=colors, norm=norm, interpolation="nearest"
         )
         panel.set_title(title)
-        if extent:  # one ground for all, whatever their grids
+        if extent:  # the same area for all grids
             panel.set_xlim(extent[:2])
             panel.set_ylim(extent[2:])
-    figure.colorbar(drawn, ax=axes[:, 0], label=unit, location="left", ticks=levels)
+    figure.colorbar(image, ax=axes[:, 0], label=unit, location="left", ticks=levels)
     if suptitle:
         figure.suptitle(suptitle)
     if prediction is None:
         return figure
     difference = prediction - target
-    reach = float(np.nanmax(np.abs(difference))) if np.isfinite(difference).any() else 1.0
-    apart = axes[1, 1].imshow(
+    limit = float(np.nanmax(np.abs(difference))) if np.isfinite(difference).any() else 1.0
+    difference_image = axes[1, 1].imshow(
         difference,
         origin="lower",
         extent=extent,
         interpolation="nearest",
-        vmin=-reach,
-        vmax=reach,
+        vmin=-limit,
+        vmax=limit,
         cmap=colormaps["RdBu"].with_extremes(bad="0.8"),
     )
-    axes[1, 1].set_title("prediction - truth")
-    figure.colorbar(apart, ax=axes[:, 1], label=unit)
+    axes[1, 1].set_title("prediction - target")
+    figure.colorbar(difference_image, ax=axes[:, 1], label=unit)
     return figure
 
 
 def grid_extent(grid: Grid) -> tuple[float, float, float, float] | None:
-    """(west, east, south, north) edges of a grid, degrees; None of a grid one cell wide."""
+    """Return the edges (west, east, south, north) of a grid, in degrees.
+
+    Args:
+        grid: Grid with the centers of its cells.
+
+    Returns:
+        Edges, or None for a grid with a single row or column.
+    """
     if min(grid.size) < 2:
         return None
     west, east, south, north = (
-        1.5 * end - 0.5 * beside
+        1.5 * end - 0.5 * neighbor
         for axis in (grid.lon, grid.lat)
-        for end, beside in ((axis[0], axis[1]), (axis[-1], axis[-2]))
+        for end, neighbor in ((axis[0], axis[1]), (axis[-1], axis[-2]))
     )
     return west, east, south, north
 
@@ -103,46 +115,57 @@ def plot_errors(
     extent: tuple[float, float, float, float] | None = None,
     unit: str,
 ) -> Figure:
-    """Maps of the bias and of the error of every cell ``(y, x)``, over all times."""
+    """Plot maps of bias and root mean squared error over all times.
+
+    Args:
+        bias: Bias, shape (y, x).
+        rmse: Root mean squared error, shape (y, x).
+        extent: Edges (west, east, south, north), in degrees. Default: None, axes in cells.
+        unit: Unit of the field.
+    """
     from matplotlib import colormaps
 
     figure = new_figure(10, 4.2)
     left, right = figure.subplots(1, 2)
-    reach = float(np.nanmax(np.abs(bias))) if np.isfinite(bias).any() else 1.0
-    for axes, field, title, colours, limits in (
-        (left, bias, "bias", "RdBu", (-reach, reach)),
-        (right, rmse, "root of the mean squared error", "viridis", (None, None)),
+    limit = float(np.nanmax(np.abs(bias))) if np.isfinite(bias).any() else 1.0
+    for axes, field, title, colors, limits in (
+        (left, bias, "bias", "RdBu", (-limit, limit)),
+        (right, rmse, "root mean squared error", "viridis", (None, None)),
     ):
-        drawn = axes.imshow(
+        image = axes.imshow(
             field,
             origin="lower",
             extent=extent,
             interpolation="nearest",
             vmin=limits[0],
             vmax=limits[1],
-            cmap=colormaps[colours].with_extremes(bad="0.8"),
+            cmap=colormaps[colors].with_extremes(bad="0.8"),
         )
         axes.set_title(title)
-        figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
+        figure.colorbar(image, ax=axes, label=unit, shrink=0.85)
     return figure
 
 
 def plot_quantile_quantile(pairs: Mapping[str, tuple[_Field, _Field]], *, unit: str) -> Figure:
-    """Quantiles of each prediction over those of the truth; on the line the distributions are one.
+    """Plot the quantiles of each prediction over those of the target.
+
+    On the diagonal the distributions are equal.
 
     Args:
-        pairs: Name to (quantiles of the prediction, of the truth), ``(quantile,)`` each.
+        pairs: Quantiles of the prediction and of the target, shape (quantile,) each, by name of the
+            prediction.
+        unit: Unit of the field.
     """
     figure = new_figure(5.2, 5)
     axes = figure.subplots()
     most = max(float(np.nanmax(values)) for pair in pairs.values() for values in pair) * 1.05
     axes.plot([0, most], [0, most], color="0.6", linewidth=1)
-    for name, (predicted, true) in pairs.items():
-        axes.plot(true, predicted, marker=".", markersize=4, linewidth=1, label=name)
+    for name, (predicted, observed) in pairs.items():
+        axes.plot(observed, predicted, marker=".", markersize=4, linewidth=1, label=name)
     axes.set(
         xlim=(0, most),
         ylim=(0, most),
-        xlabel=f"quantile of the truth, {unit}",
+        xlabel=f"quantile of the target, {unit}",
         ylabel=f"quantile of the prediction, {unit}",
         aspect="equal",
     )
@@ -150,35 +173,36 @@ def plot_quantile_quantile(pairs: Mapping[str, tuple[_Field, _Field]], *, unit: 
 
 
 def plot_spectra(
-    powers: Mapping[str, tuple[_Field, _Field]], *, truth: str = "truth", unit: str = "cell"
+    powers: Mapping[str, tuple[_Field, _Field]], *, truth: str = "target", unit: str = "cell"
 ) -> Figure:
-    """Power over wavelength on logarithmic axes, the truth in black.
+    """Plot power over wavelength on logarithmic axes, with the target in black.
 
     Args:
-        powers: Name to (frequency, power), as `geovision.metrics.functional.spectra.spectrum` returns them;
-            the ring of the mean is left out.
-        truth: Name of the truth among them.
-        unit: Of the wavelength, whose inverse the frequencies are in.
+        powers: Frequency and power by name, from `geovision.metrics.functional.spectra.spectrum`. The ring of
+            the mean is omitted.
+        truth: Name of the target in `powers`. Default: ``"target"``.
+        unit: Unit of the wavelength; frequencies are in its inverse. Default: ``"cell"``.
     """
     figure = new_figure(6, 4.4)
     axes = figure.subplots()
     for name, (frequency, power) in powers.items():
         style = {"color": "black", "linewidth": 2} if name == truth else {"linewidth": 1.2}
         axes.loglog(1 / np.asarray(frequency)[1:], np.asarray(power)[1:], label=name, **style)
-    axes.invert_xaxis()  # large scales to the left, as wavenumbers have them
+    axes.invert_xaxis()  # large scales on the left, as with wavenumbers
     axes.set(xlabel=f"wavelength, {unit}", ylabel="power")
     return _add_legend(figure, axes)
 
 
-def plot_taylor_diagram(statistics: Mapping[str, tuple[float, float]], *, truth: str = "truth") -> Figure:
-    """The diagram of Taylor 2001 (doi:10.1029/2000JD900719): distance from the origin is the standard
-    deviation over that of the truth, angle the correlation, distance from the truth the error without
-    bias.
+def plot_taylor_diagram(statistics: Mapping[str, tuple[float, float]], *, truth: str = "target") -> Figure:
+    """Plot the Taylor diagram (Taylor 2001, doi:10.1029/2000JD900719).
+
+    The distance from the origin is the standard deviation relative to that of the target, the angle is the
+    correlation, and the distance from the target is the error without bias.
 
     Args:
-        statistics: Name to (ratio of standard deviations, correlation); below 0 the axis goes on to the
-            left.
-        truth: How the point of the truth is called.
+        statistics: Ratio of standard deviations and correlation by name. With negative correlations the
+            diagram extends to the left.
+        truth: Label of the target. Default: ``"target"``.
     """
     from matplotlib.projections.polar import PolarAxes
 
@@ -201,6 +225,7 @@ def plot_taylor_diagram(statistics: Mapping[str, tuple[float, float]], *, truth:
 
 
 def _taylor_grid(axes: Any, most: float, widest: float, negative: bool) -> None:
+    """Draw the axes, error contours and labels of a Taylor diagram."""
     axes.set_thetamin(0)
     axes.set_thetamax(np.degrees(widest))
     axes.set_ylim(0, most)
@@ -208,14 +233,14 @@ def _taylor_grid(axes: Any, most: float, widest: float, negative: bool) -> None:
     marks = np.unique(np.concatenate([-marks, marks])) if negative else marks
     axes.set_xticks(np.arccos(marks), [f"{mark:g}" for mark in marks])
     angle, radius = np.meshgrid(np.linspace(0, widest, 181), np.linspace(0, most, 181))
-    # Law of cosines: the distance of each point from that of the truth.
+    # Law of cosines: distance of each point from the target.
     error = np.sqrt(1 + radius**2 - 2 * radius * np.cos(angle))
     lines = axes.contour(angle, radius, error, levels=np.arange(0.25, 3, 0.25), colors="0.7", linewidths=0.7)
     axes.clabel(lines, fmt="%.2f", fontsize=7)
     axes.plot(np.linspace(0, widest, 181), np.ones(181), color="0.4", linestyle="--", linewidth=0.8)
     middle = (0.0, 0.0 if negative else most / 2)
     axes.annotate(
-        "standard deviation / that of the truth",
+        "standard deviation / that of the target",
         middle,
         (0, -32),
         textcoords="offset points",

@@ -1,4 +1,4 @@
-"""Figures of masks: maps of what is said and seen, reliability, and the performance diagram."""
+"""Figures of masks: maps of predictions and outcomes, reliability, and the performance diagram."""
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ def plot_mask_maps(
     extent: tuple[float, float, float, float] | None = None,
     suptitle: str = "",
 ) -> Figure:
-    """What went in, the probability that came out, and hits, misses and false alarms.
+    """Plot the input, the predicted probability, and hits, misses and false alarms.
 
     Args:
-        inputs: ``(y, x)`` on a grid of its own; the others on one grid. South first, NaN is grey.
-        probability: 0-1.
-        target: 0 or 1.
-        threshold: Probability from which the answer is yes.
-        extent: (west, east, south, north) edges in degrees; None: cells are counted.
+        inputs: Input, shape (y, x), on its own grid. All fields are south first, and missing cells (NaN) are
+            gray.
+        probability: Predicted probability, shape (y, x), 0 to 1.
+        target: Target, 0 or 1, on the grid of the probability.
+        threshold: Least probability of a predicted cell. Default: 0.5.
+        name: Name of the event. Default: ``"event"``.
+        input_name: Title of the input. Default: ``"input"``.
+        extent: Edges (west, east, south, north), in degrees. Default: None, axes in cells.
+        suptitle: Title of the figure. Default: none.
     """
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
@@ -43,12 +47,12 @@ def plot_mask_maps(
 
     figure = new_figure(12, 4.2)
     left, middle, right = figure.subplots(1, 3)
-    drawn = left.imshow(
+    image = left.imshow(
         inputs, origin="lower", cmap=colormaps["viridis"].with_extremes(bad="0.8"), interpolation="nearest"
     )
     left.set_title(input_name)
-    figure.colorbar(drawn, ax=left, shrink=0.8)
-    drawn = middle.imshow(
+    figure.colorbar(image, ax=left, shrink=0.8)
+    image = middle.imshow(
         probability,
         origin="lower",
         extent=extent,
@@ -58,11 +62,15 @@ def plot_mask_maps(
         cmap=colormaps["magma_r"].with_extremes(bad="0.8"),
     )
     middle.set_title(f"probability of {name}")
-    figure.colorbar(drawn, ax=middle, shrink=0.8)
-    said, seen = probability >= threshold, target >= 0.5
-    table = np.where(said & seen, 1.0, np.where(~said & seen, 2.0, np.where(said & ~seen, 3.0, 0.0)))
+    figure.colorbar(image, ax=middle, shrink=0.8)
+    predicted, observed = probability >= threshold, target >= 0.5
+    table = np.where(
+        predicted & observed,
+        1.0,
+        np.where(~predicted & observed, 2.0, np.where(predicted & ~observed, 3.0, 0.0)),
+    )
     table[~(np.isfinite(probability) & np.isfinite(target))] = np.nan
-    colours = ["white", "#009E73", "#0072B2", "#D55E00"]  # of the palette of Okabe and Ito (2008)
+    colors = ["white", "#009E73", "#0072B2", "#D55E00"]  # palette of Okabe and Ito (2008)
     right.imshow(
         table,
         origin="lower",
@@ -70,45 +78,45 @@ def plot_mask_maps(
         vmin=0,
         vmax=3,
         interpolation="nearest",
-        cmap=ListedColormap(colours).with_extremes(bad="0.8"),
+        cmap=ListedColormap(colors).with_extremes(bad="0.8"),
     )
     names = ("hit", "miss", "false alarm")
     right.legend(
-        handles=[Patch(color=c, label=n) for c, n in zip(colours[1:], names, strict=True)],
+        handles=[Patch(color=c, label=n) for c, n in zip(colors[1:], names, strict=True)],
         loc="upper center",
         bbox_to_anchor=(0.5, -0.08),
         ncols=3,
         frameon=False,
     )
-    right.set_title(f"from {threshold:g}")
+    right.set_title(f"probability of at least {threshold:g}")
     if suptitle:
         figure.suptitle(suptitle)
     return figure
 
 
 def plot_mask_reliability(negative_counts: _Field, positive_counts: _Field) -> Figure:
-    """How often what is said with a probability happens, and how often it is said.
+    """Plot the observed frequency of the event by predicted probability, and the cell counts.
 
     Args:
-        negative_counts, positive_counts: Cells without and with the event by bins of probability from 0 to
-            1, ``(bin,)``.
+        negative_counts: Cells without the event in bins of probability from 0 to 1, shape (bin,).
+        positive_counts: Cells with the event in the same bins.
     """
-    tenth = len(negative_counts) // 10
+    bins_per_tenth = len(negative_counts) // 10
     negative_counts, positive_counts = (
-        each.reshape(10, tenth).sum(1) for each in (negative_counts, positive_counts)
+        each.reshape(10, bins_per_tenth).sum(1) for each in (negative_counts, positive_counts)
     )
     count = negative_counts + positive_counts
     filled = count > 0
-    middles = (np.arange(10) + 0.5) / 10
+    centers = (np.arange(10) + 0.5) / 10
     figure = new_figure(4.8, 5.6)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
     upper.plot(
-        middles[filled],
+        centers[filled],
         positive_counts[filled] / count[filled],
         marker="o",
         color="#0072B2",
-        label="measured",
+        label="observed",
     )
     upper.axhline(
         positive_counts.sum() / max(count.sum(), 1),
@@ -118,7 +126,7 @@ def plot_mask_reliability(negative_counts: _Field, positive_counts: _Field) -> F
     )
     upper.set(ylabel="fraction of cells with the event", ylim=(0, 1.02))
     upper.legend(loc="upper left", frameon=False)
-    lower.bar(middles, np.maximum(count, 0), width=0.1, color="#0072B2", edgecolor="white")
+    lower.bar(centers, np.maximum(count, 0), width=0.1, color="#0072B2", edgecolor="white")
     lower.set(
         yscale="log" if count.max() > 10 else "linear", xlim=(0, 1), xlabel="probability", ylabel="cells"
     )
@@ -128,16 +136,18 @@ def plot_mask_reliability(negative_counts: _Field, positive_counts: _Field) -> F
 
 
 def plot_performance_diagram(negative_counts: _Field, positive_counts: _Field, *, threshold: float) -> Figure:
-    """The performance diagram (Roebber 2009, doi:10.1175/2008WAF2222159.1): detection over the part of what
-    was said that happened, for every threshold; lines of equal critical success index.
+    """Plot the performance diagram: detection over success ratio for every threshold.
+
+    The lines connect equal critical success indices (Roebber 2009, doi:10.1175/2008WAF2222159.1).
 
     Args:
-        negative_counts, positive_counts: As of `plot_mask_reliability`.
-        threshold: That the scores are stated at; it has a mark.
+        negative_counts: Cells without the event in bins of probability from 0 to 1, shape (bin,).
+        positive_counts: Cells with the event in the same bins.
+        threshold: Threshold of the reported scores, which is marked.
     """
-    hits, said = positive_counts[::-1].cumsum(), (positive_counts + negative_counts)[::-1].cumsum()
-    there = said > 0
-    success, detection = hits[there] / said[there], hits[there] / max(positive_counts.sum(), 1)
+    hits, predicted = positive_counts[::-1].cumsum(), (positive_counts + negative_counts)[::-1].cumsum()
+    nonempty = predicted > 0
+    success, detection = hits[nonempty] / predicted[nonempty], hits[nonempty] / max(positive_counts.sum(), 1)
     figure = new_figure(5.2, 5)
     axes = figure.subplots()
     grid = np.linspace(0.01, 1, 200)
@@ -148,10 +158,12 @@ def plot_performance_diagram(negative_counts: _Field, positive_counts: _Field, *
     axes.clabel(lines, fmt="%.1f", fontsize=8)
     axes.plot(success, detection, color="#0072B2", linewidth=1.5, label="all thresholds")
     at = int(
-        np.flatnonzero(there).searchsorted(len(negative_counts) - 1 - int(threshold * len(negative_counts)))
+        np.flatnonzero(nonempty).searchsorted(
+            len(negative_counts) - 1 - int(threshold * len(negative_counts))
+        )
     )
     if at < len(success):
-        axes.plot(success[at], detection[at], "o", color="#D55E00", label=f"from {threshold:g}")
+        axes.plot(success[at], detection[at], "o", color="#D55E00", label=f"threshold {threshold:g}")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="success ratio, 1 - FAR", ylabel="probability of detection")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

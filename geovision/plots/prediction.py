@@ -1,4 +1,4 @@
-"""A figure of one answer that is a map, without a truth to hold it to."""
+"""Figure of a predicted map, without a target."""
 
 from __future__ import annotations
 
@@ -23,34 +23,37 @@ def plot_prediction_map(
     extent: tuple[float, float, float, float] | None = None,
     suptitle: str = "",
 ) -> Figure:
-    """One field under its colours; grey where it means nothing.
+    """Plot a predicted field; missing cells are gray.
 
     Args:
-        values: ``(y, x)``, south first, NaN where there is no answer.
-        label: What they are, with their unit.
-        threshold: Of a probability, from which the answer is yes: cells from there on are outlined, and
-            colours go from 0 to 1. None: a field.
-        extent: (west, east, south, north) edges in degrees; None: cells are counted.
+        values: Field, shape (y, x), south first, NaN where missing.
+        label: Name of the quantity, with its unit.
+        threshold: Threshold of a probability. Cells from it upwards are outlined, and colors range from 0 to
+            1. Default: None, a field.
+        extent: Edges (west, east, south, north), in degrees. Default: None, axes in cells.
+        suptitle: Title of the figure. Default: none.
     """
     from matplotlib import colormaps
 
     figure = new_figure(6.4, 5.2)
     axes = figure.subplots()
-    colours, low, high = ("viridis", None, None) if threshold is None else ("magma_r", 0, 1)
-    drawn = axes.imshow(
+    colors, low, high = ("viridis", None, None) if threshold is None else ("magma_r", 0, 1)
+    image = axes.imshow(
         values,
         origin="lower",
         extent=extent,
         interpolation="nearest",
         vmin=low,
         vmax=high,
-        cmap=colormaps[colours].with_extremes(bad="0.8"),
+        cmap=colormaps[colors].with_extremes(bad="0.8"),
     )
-    figure.colorbar(drawn, ax=axes, label=label)
+    figure.colorbar(image, ax=axes, label=label)
     if threshold is not None:
-        said = values >= threshold
-        if said.any() and not said.all():
-            axes.contour(said, levels=[0.5], colors="tab:blue", linewidths=1, extent=extent, origin="lower")
+        predicted = values >= threshold
+        if predicted.any() and not predicted.all():
+            axes.contour(
+                predicted, levels=[0.5], colors="tab:blue", linewidths=1, extent=extent, origin="lower"
+            )
     if extent is not None:
         axes.set_xlabel("longitude, degrees east")
         axes.set_ylabel("latitude, degrees north")

@@ -46,7 +46,7 @@ def test_calibration_corrects_overestimated_probabilities_and_is_saved(tmp_path:
     model.save(tmp_path / "model")
     again = geovision.load(tmp_path / "model")
     assert (float(again.head.temperature), float(again.head.offset)) == pytest.approx((temperature, offset))
-    with pytest.raises(InputError, match=r"no model of masks; calibrate_classes\(\) is for classes"):
+    with pytest.raises(InputError, match=r"does not predict masks; use calibrate_classes\(\) for classes"):
         calibrate_mask(geovision.create("cloud-tiny"), data)
 
 
@@ -94,7 +94,7 @@ def test_classes_are_calibrated_by_the_same_command(tmp_path: Path, skies: Path)
 
 
 def test_fields_without_probabilities_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="answers with a field, which has no probability"):
+    with pytest.raises(InputError, match="predicts a field, which has no probability"):
         calibrate(geovision.create("downscale-unet", model_args={"widths": [4, 6, 8]}), None)
 
 

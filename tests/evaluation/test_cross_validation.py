@@ -102,9 +102,9 @@ def test_finished_folds_are_read_back(data: CCSN, finished: tuple[Path, Report])
 
 def test_another_cross_validation_does_not_resume_here(data: CCSN, finished: tuple[Path, Report]) -> None:
     out, _ = finished
-    with pytest.raises(OptionError, match=r"holds another cross-validation, of other recipe; choose another"):
+    with pytest.raises(OptionError, match=r"contains another cross-validation with different recipe; choose another"):
         run(data, out, recipe=Recipe(stages=(Stage(epochs=2),)))
-    with pytest.raises(OptionError, match="of other sample_digest, fold_digest, fold_sizes"):
+    with pytest.raises(OptionError, match="with different sample_digest, fold_digest, fold_sizes"):
         run(data.subset(range(12)), out)
 
 
@@ -112,7 +112,7 @@ def test_folds_that_split_groups_are_reported(data: CCSN, finished: tuple[Path, 
     # Predictions of the grouped run under alternating folds: copies fall into different folds.
     fold = [index % 2 for index in range(18)]
     notes = _notes(finished[1].predictions, 2, data, np.array(fold))
-    assert notes[1].startswith("The folds cut 3 of 15 groups")
+    assert notes[1].startswith("The folds split 3 of 15 groups")
 
 
 def test_folds_are_stratified_and_keep_groups(data: CCSN) -> None:
@@ -219,7 +219,7 @@ def test_gridded_models_are_cross_validated_on_the_grids_of_the_data(tmp_path: P
     again = geovision.cross_validate("downscale-tiny", data, out=tmp_path / "cv", **options)
     assert [path.stat().st_mtime_ns for path in logs] == before
     assert again.metrics["rmse"] == report.metrics["rmse"]
-    with pytest.raises(OptionError, match="of other predictors"):
+    with pytest.raises(OptionError, match="with different predictors"):
         geovision.cross_validate("downscale-tiny", data, out=tmp_path / "cv", predictors=[], **options)
 
 

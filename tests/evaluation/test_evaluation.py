@@ -167,7 +167,7 @@ def test_classes_that_do_not_match_are_an_error(root: Path, data: CCSN) -> None:
 
 
 def test_an_empty_dataset_is_an_error(model: GeoModel, data: CCSN) -> None:
-    with pytest.raises(DatasetError, match="ccsn: holds no samples"):
+    with pytest.raises(DatasetError, match="ccsn contains no samples"):
         collect_predictions(model, data.subset([]))
 
 
@@ -218,7 +218,7 @@ def test_an_inconsistent_record_is_an_error(predictions: Predictions, tmp_path: 
     (tmp_path / "bad.npz").write_text("not at all")
     with pytest.raises(InputError, match=r"bad\.npz: not a file of predictions"):
         Predictions.load(tmp_path / "bad.npz")
-    with pytest.raises(InputError, match=r"kept as \.npz or \.csv"):
+    with pytest.raises(InputError, match=r"stored as \.npz or \.csv"):
         predictions.save(tmp_path / "table.xlsx")
 
 

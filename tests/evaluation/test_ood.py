@@ -47,7 +47,7 @@ def test_the_area_agrees_with_scikit_learn(inside: list[int], outside: list[int]
 def test_the_area_by_hand() -> None:
     # In six pairs the outlier is higher in four and equal in one: 4.5 / 6.
     assert auroc(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 1e6])) == pytest.approx(4.5 / 6)
-    with pytest.raises(InputError, match="0 ordinary and 2 strange"):
+    with pytest.raises(InputError, match="0 in-distribution and 2 out-of-distribution"):
         auroc(torch.tensor([]), torch.tensor([1.0, 2.0]))
 
 

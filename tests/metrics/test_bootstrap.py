@@ -120,5 +120,5 @@ def test_a_state_that_cannot_be_merged_by_weights_is_an_error() -> None:
             super().update(prediction)
 
     probabilities, labels, units = sample()
-    with pytest.raises(OptionError, match="'max_value' of Largest is neither a sum nor a list"):
+    with pytest.raises(OptionError, match="'max_value' of Largest is not a sum or a list"):
         bootstrap({"largest": Largest()}, probabilities[:, 0], labels, units)

@@ -272,7 +272,7 @@ def test_parameters_are_part_of_the_name() -> None:
         ("csi(threshold=1, limit=3)", r"metric 'csi': .*'limit'.*; parameters: threshold"),
         ("csi(10)", r"'csi\(10\)' is not a metric; expected a name or name\(parameter=value\)"),
         ("csi(threshold=open('x'))", r"is not a metric; expected"),
-        ("quantile_bias(q=99)", r"q=99 is no probability; expected 0 to 1"),
+        ("quantile_bias(q=99)", r"q=99 is not a probability; expected 0 to 1"),
     ],
 )
 def test_wrong_parameters_are_refused_with_the_valid_ones(name: str, message: str) -> None:

@@ -111,7 +111,7 @@ def test_values_of_masked_cells_have_no_effect(score, seed: int) -> None:
 
 
 def test_shapes_that_differ_are_refused() -> None:
-    with pytest.raises(InputError, match=r"\(2, 3, 3\) and truth of shape \(2, 3, 4\)"):
+    with pytest.raises(InputError, match=r"\(2, 3, 3\) and truth has shape \(2, 3, 4\)"):
         regression.rmse(torch.zeros(2, 3, 3), torch.zeros(2, 3, 4))
 
 
@@ -560,7 +560,7 @@ def test_scores_of_fields_do_not_fit_classes() -> None:
         with pytest.raises(NotApplicable, match="scores fields, not a class"):
             build(ClassTarget(("a", "b")))
     assert regression_metrics.event_score(TARGET, "false_alarm_ratio", 5.0).higher_is_better is False
-    with pytest.raises(NotApplicable, match=r"has no 'csi'; known: .*critical_success_index"):
+    with pytest.raises(NotApplicable, match=r"has no score 'csi'; known: .*critical_success_index"):
         regression_metrics.event_score(TARGET, "csi", 5.0)
 
 

@@ -117,7 +117,7 @@ def test_spells_are_not_scored_where_samples_are_not_days(
         geovision.create("downscale-bilinear", **winters.model_kwargs()), winters, n_bootstrap=0
     )
     assert not {"cdd_bias", "cwd_bias"} & set(report.metrics)
-    assert "Not scored, for the samples are no days: cdd_bias, cwd_bias" in report.notes
+    assert "Not scored, because the samples are not consecutive days: cdd_bias, cwd_bias" in report.notes
 
 
 def test_hourly_fields_have_no_daily_spells(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_parallel_networks_are_an_ensemble(winters: CoarseRain) -> None:
 
 
 def test_members_are_for_fields_only() -> None:
-    with pytest.raises(OptionError, match="answers with a class; ensembles are of fields"):
+    with pytest.raises(OptionError, match="predicts a class; ensembles require a field"):
         geovision.evaluate(geovision.create("cloud-tiny"), None, members=3)  # type: ignore[arg-type]
 
 
@@ -313,7 +313,7 @@ def test_the_taylor_diagram_has_points_of_all_days_and_of_each_winter(winters: C
     assert report.predictions is not None
     (axes,) = report.figures()["taylor"].axes
     drawn = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o*"}
-    assert list(drawn) == ["truth", "all", "winter 2001", "winter 2002", "winter 2003"]
+    assert list(drawn) == ["target", "all", "winter 2001", "winter 2002", "winter 2003"]
     prediction, truth = (each.numpy() for each in report.predictions)
     valid = np.isfinite(truth) & np.isfinite(prediction)
     angle, radius = drawn["all"]

@@ -168,7 +168,7 @@ def test_figures_contain_the_given_values() -> None:
         levels=(0.1, 1, 10, 100),
     )
     panels = [axes for axes in figure.axes if axes.get_title()]
-    assert [axes.get_title() for axes in panels] == ["input", "prediction", "truth", "prediction - truth"]
+    assert [axes.get_title() for axes in panels] == ["input", "prediction", "target", "prediction - target"]
     np.testing.assert_allclose(panels[3].images[0].get_array().filled(np.nan), fine[4] - fine[3])
     assert panels[0].get_xlim() == panels[2].get_xlim() == (0, 5)
     assert len(drawn(figure)) > 5000
@@ -179,7 +179,7 @@ def test_figures_contain_the_given_values() -> None:
     np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata(), rtol=1e-6)
     assert len(drawn(figure)) > 3000
     power = [each.numpy() for each in spectra.spectrum(truth.nan_to_num(), spacing=25.0)]
-    figure = figures.plot_spectra({"truth": tuple(power), "twice": (power[0], 4 * power[1])}, unit="km")
+    figure = figures.plot_spectra({"target": tuple(power), "twice": (power[0], 4 * power[1])}, unit="km")
     assert figure.axes[0].get_xlabel() == "wavelength, km"
     assert len(drawn(figure)) > 3000
 

@@ -228,7 +228,7 @@ def test_a_radar_that_sees_only_below_the_freezing_level_knows_nothing_of_hail()
 
 
 def test_levels_upside_down_are_told():
-    with pytest.raises(InputError, match="mosaic: levels stand upside down, from 9000 to 1000 m; turn"):
+    with pytest.raises(InputError, match="mosaic: levels descend from 9000 to 1000 m; sort"):
         checks.check_volume(column(1, 2, 3), heights(9000, 5000, 1000), "mosaic")
 
 
@@ -239,7 +239,7 @@ def test_levels_in_no_order_are_told(levels: tuple[float, ...]):
 
 
 def test_levels_in_kilometres_are_told():
-    with pytest.raises(InputError, match="highest level is at 9 m; it looks like km"):
+    with pytest.raises(InputError, match="highest level is at 9 m, probably in km"):
         checks.check_volume(column(1, 2, 3), heights(1, 5, 9), "mosaic")
 
 
@@ -247,7 +247,9 @@ def test_z_in_place_of_dbz_is_told_by_the_whole_volume():
     dbz = np.random.default_rng(0).uniform(-10, 60, (5, 40, 40))
     levels = heights(1000, 2000, 3000, 4000, 5000)
     checks.check_volume(dbz, levels, "volume")
-    with pytest.raises(InputError, match=r"99\.9th percentile .* looks like Z in mm6 m-3, which 10 \* log10"):
+    with pytest.raises(
+        InputError, match=r"99\.9th percentile .* probably Z in mm6 m-3\. Convert it to dBZ with 10 \* log10"
+    ):
         checks.check_volume(10 ** (dbz / 10), levels, "volume")
 
 
@@ -258,18 +260,18 @@ def test_a_single_wild_gate_is_no_reason_to_refuse_a_volume():
 
 
 def test_values_that_are_infinite_are_told():
-    with pytest.raises(InputError, match=r"values of \+inf; NaN is what is not covered"):
+    with pytest.raises(InputError, match=r"values of \+inf; use NaN where not covered"):
         checks.check_volume(column(30, np.inf), heights(1000, 2000), "volume")
 
 
 @pytest.mark.parametrize(
     ("freezing", "cold", "told"),
     [
-        (None, 6000, "no freezing level; give its height in m"),
-        (3000, None, "no level of -20 degrees; give"),
+        (None, 6000, "no freezing level; pass its height in m"),
+        (3000, None, "no level of -20 degrees; pass"),
         (math.nan, 6000, "no freezing level"),
-        (3.2, 6.3, "6.3 m; it looks like km"),
-        (6300, 3200, "freezing level .* is not below .* exchanged"),
+        (3.2, 6.3, "6.3 m, probably in km"),
+        (6300, 3200, "freezing level .* is not below .* swapped"),
     ],
 )
 def test_temperature_levels_that_are_missing_or_wrong_are_told(freezing, cold, told: str):

@@ -139,7 +139,7 @@ def test_labels_tell_where_nothing_is_known():
 def test_volumes_out_of_order_are_told():
     series = [fields(cell(2, ALOFT)), fields(cell(2, GROUND))]
     for times in (minutes(6, 0), minutes(6, 6)):
-        with pytest.raises(InputError, match="not in the order of their times, or two have the same; sort"):
+        with pytest.raises(InputError, match="not in chronological order, or two have the same time; sort"):
             track_cells(times, series)
 
 
@@ -241,7 +241,7 @@ def test_the_label_by_probability_alone_needs_no_second_volume():
 
 def test_other_projections_are_told():
     series = [hail.hail_products(volume(8000, 6 * k, lon_0=11 + k), **ABOVE) for k in (0, 1)]
-    with pytest.raises(InputError, match=r"12:06:00 is in another projection .* label each radar for itself"):
+    with pytest.raises(InputError, match=r"12:06:00 is in another projection .* Label each radar separately"):
         hail.join_volumes(series)
 
 
@@ -256,11 +256,11 @@ def test_other_grids_are_told():
 
 def test_two_volumes_of_one_time_are_told():
     products = hail.hail_products(volume(8000), **ABOVE)
-    with pytest.raises(InputError, match="two volumes of 2024-06-15T12:00:00; give each once"):
+    with pytest.raises(InputError, match="two volumes have the time 2024-06-15T12:00:00; pass each once"):
         hail.join_volumes([products, products])
     with pytest.raises(InputError, match="no volumes"):
         hail.join_volumes([])
-    with pytest.raises(InputError, match="without a time"):
+    with pytest.raises(InputError, match="has no time"):
         hail.join_volumes([products.drop_vars("time")])
 
 
@@ -275,7 +275,7 @@ def test_units_that_are_not_dbz_or_metres_are_told():
 
 
 def test_levels_upside_down_and_missing_heights_name_the_volume():
-    with pytest.raises(InputError, match="reflectivity of 2024-06-15T12:00:00: levels stand upside down"):
+    with pytest.raises(InputError, match="reflectivity of 2024-06-15T12:00:00: levels descend from"):
         hail.hail_products(volume(8000).isel(level=slice(None, None, -1)), **ABOVE)
     with pytest.raises(InputError, match="no freezing level"):
         hail.hail_products(volume(8000), freezing_level=None, minus20_level=6500)
@@ -288,10 +288,10 @@ def test_fields_of_heights_on_another_grid_are_told():
     for wrong, told in (
         (
             xr.DataArray([1e3, 2e3, 3e3]),
-            "temperature level along dim_0; give one number, or a field along y, x",
+            "temperature level has the dimensions dim_0; expected a number, or a field along y, x",
         ),
-        (freezing.isel(x=slice(3, None)), "other values of 'x' than the reflectivity; bring it"),
-        (freezing.assign_coords(y=freezing.y + 500), "other values of 'y' than the reflectivity; bring it"),
+        (freezing.isel(x=slice(3, None)), "other values of 'x' than the reflectivity; regrid it"),
+        (freezing.assign_coords(y=freezing.y + 500), "other values of 'y' than the reflectivity; regrid it"),
     ):
         with pytest.raises(InputError, match=told):
             hail.hail_products(volume(8000), freezing_level=wrong, minus20_level=6500)

@@ -233,13 +233,13 @@ def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(storm
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("--freezing-level", 3.2, "--minus20-level", 6.3), 1, "looks like km"),
+        (("--freezing-level", 3.2, "--minus20-level", 6.3), 1, "probably in km"),
         (("--freezing-level", 3200), 2, "Missing option '--minus20-level'"),
         ((*HEIGHTS, "--levels", "low:high"), 2, "expected first:last:step in m"),
         ((*HEIGHTS, "--levels", "5000,1000"), 2, "levels: expected two or more heights in m, ascending"),
         ((*HEIGHTS, "--levels", "0.5:20:0.5"), 2, "levels to 20 m; expected m, and these may be km"),
         ((*HEIGHTS, "--vil-cap", -3), 2, "--vil-cap -3: expected dBZ above 0"),
-        (("--freezing-level", "nan", "--minus20-level", 6300), 1, "no freezing level; give its height"),
+        (("--freezing-level", "nan", "--minus20-level", 6300), 1, "no freezing level; pass its height"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_read(storms, tmp_path, capsys, arguments, code, told):

@@ -232,7 +232,7 @@ def test_the_command_computes_every_metric_and_its_counts(tmp_path, capsys):
     assert sum(row["cells"] for row in report["reliability"]) == is_valid.sum()
     page = (tmp_path / "report" / "report.md").read_text("utf-8")
     assert f"| hits | {counts[0]:,} |" in page
-    assert "| probability | said | happened | cells |" in page
+    assert "| probability | forecast | observed | cells |" in page
     with (tmp_path / "report" / "metrics.csv").open() as stream:
         rows = {(row["metric"], row["class"]): row["value"] for row in csv.DictReader(stream)}
     assert float(rows["cells", "false_alarms"]) == counts[1]

@@ -1,1 +1,4 @@
-"""Formulas of metrics as functions of tensors with masks; `geovision.metrics` has the classes above them."""
+"""Formulas of metrics as functions of tensors with masks.
+
+The metric classes of `geovision.metrics` use them.
+"""

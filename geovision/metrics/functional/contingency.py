@@ -1,8 +1,7 @@
-"""Scores of yes or no: hits, false alarms, misses and correct negatives of an event.
+"""Contingency tables of events: hits, false alarms, misses and correct negatives.
 
-As in Jolliffe and Stephenson 2012, Forecast Verification, chapter 3: with a hits, b false alarms,
-c misses, d correct negatives and n all together. What is undefined, for want of events or of forecasts,
-is NaN.
+Notation of Jolliffe and Stephenson 2012, Forecast Verification, chapter 3: a hits, b false alarms, c misses,
+d correct negatives, and n their sum. Scores that are undefined, for lack of events or of forecasts, are NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +18,16 @@ __all__ = ["Contingency", "contingency", "event_contingency"]
 
 @dataclass(frozen=True)
 class Contingency:
-    """Counts, float64 of one shape; tables of parts of the data add up."""
+    """Contingency table of an event.
+
+    Tables of parts of the data can be added.
+
+    Attributes:
+        hits: Number a of events that were forecast, float64; all counts have one shape.
+        false_alarms: Number b of forecasts without an event.
+        misses: Number c of events without a forecast.
+        correct_negatives: Number d of cells without forecast and event.
+    """
 
     hits: Tensor
     false_alarms: Tensor
@@ -36,97 +44,132 @@ class Contingency:
 
     @property
     def total(self) -> Tensor:
-        """n = a + b + c + d."""
+        """Total number of cells, n = a + b + c + d."""
         return self.hits + self.false_alarms + self.misses + self.correct_negatives
 
     @property
     def base_rate(self) -> Tensor:
-        """(a + c) / n, how often the event happened."""
+        """Observed frequency of the event, (a + c) / n, 0 to 1."""
         return (self.hits + self.misses) / self.total
 
     @property
     def accuracy(self) -> Tensor:
-        """(a + d) / n, 0-1; high for any rare event that is never forecast."""
+        """Fraction of correct cells, (a + d) / n, 0 to 1 (best).
+
+        It is high for any rare event that is never forecast.
+        """
         return (self.hits + self.correct_negatives) / self.total
 
     @property
     def probability_of_detection(self) -> Tensor:
-        """POD = a / (a + c), 0-1: the part of the events that was forecast."""
+        """Probability of detection (POD), a / (a + c), 0 to 1 (best).
+
+        The fraction of events that were forecast.
+        """
         return self.hits / (self.hits + self.misses)
 
     @property
     def false_alarm_ratio(self) -> Tensor:
-        """FAR = b / (a + b), 0-1: the part of the forecasts that were wrong."""
+        """False alarm ratio (FAR), b / (a + b), 0 (best) to 1.
+
+        The fraction of forecasts that were wrong.
+        """
         return self.false_alarms / (self.hits + self.false_alarms)
 
     @property
     def probability_of_false_detection(self) -> Tensor:
-        """POFD = b / (b + d), 0-1: the part of the non-events that was forecast as events."""
+        """Probability of false detection (POFD), b / (b + d), 0 (best) to 1.
+
+        The fraction of non-events that were forecast as events.
+        """
         return self.false_alarms / (self.false_alarms + self.correct_negatives)
 
     @property
     def critical_success_index(self) -> Tensor:
-        """CSI = a / (a + b + c), 0-1."""
+        """Critical success index (CSI), a / (a + b + c), 0 to 1 (best).
+
+        Also known as threat score or intersection over union (IoU).
+        """
         return self.hits / (self.hits + self.false_alarms + self.misses)
 
     @property
     def frequency_bias(self) -> Tensor:
-        """(a + b) / (a + c): above 1 the event is forecast too often."""
+        """Frequency bias, (a + b) / (a + c), from 0; 1 is best.
+
+        Above 1 the event is forecast too often.
+        """
         return (self.hits + self.false_alarms) / (self.hits + self.misses)
 
     @property
     def f1(self) -> Tensor:
-        """2 a / (2 a + b + c), 0-1, also the Dice coefficient."""
+        """F1 score or Dice coefficient, 2 a / (2 a + b + c), 0 to 1 (best)."""
         return 2 * self.hits / (2 * self.hits + self.false_alarms + self.misses)
 
     @property
     def heidke_skill_score(self) -> Tensor:
-        """HSS, -1 to 1: accuracy beyond that of chance, which has 0."""
+        """Heidke skill score (HSS), -1 to 1 (best).
+
+        Accuracy relative to that of chance, which has 0:
+        ``2 (a d - b c) / ((a + c)(c + d) + (a + b)(b + d))``.
+        """
         a, b, c, d = self.hits, self.false_alarms, self.misses, self.correct_negatives
         return 2 * (a * d - b * c) / ((a + c) * (c + d) + (a + b) * (b + d))
 
     @property
     def equitable_threat_score(self) -> Tensor:
-        """ETS = (a - r) / (a + b + c - r) with the hits of chance r = (a + b)(a + c) / n, -1/3 to 1."""
+        """Equitable threat score (ETS), -1/3 to 1 (best).
+
+        ``(a - r) / (a + b + c - r)`` with the expected hits of chance ``r = (a + b)(a + c) / n``.
+        """
         random = (self.hits + self.false_alarms) * (self.hits + self.misses) / self.total
         return (self.hits - random) / (self.hits + self.false_alarms + self.misses - random)
 
     @property
     def symmetric_extremal_dependence_index(self) -> Tensor:
-        """SEDI, -1 to 1, which does not fade for rare events; of the rates H = POD and F = POFD,
-        (ln F - ln H - ln(1 - F) + ln(1 - H)) / (ln F + ln H + ln(1 - F) + ln(1 - H))
-        (Ferro and Stephenson 2011, doi:10.1175/WAF-D-10-05030.1). NaN where a rate is 0 or 1."""
+        """Symmetric extremal dependence index (SEDI), -1 to 1 (best).
+
+        ``(ln F - ln H - ln(1 - F) + ln(1 - H)) / (ln F + ln H + ln(1 - F) + ln(1 - H))`` of the rates H = POD
+        and F = POFD. It does not degenerate for rare events (Ferro and Stephenson 2011,
+        doi:10.1175/WAF-D-10-05030.1). NaN if a rate is 0 or 1.
+        """
         h, f = self.probability_of_detection, self.probability_of_false_detection
         logs = f.log(), h.log(), (1 - f).log(), (1 - h).log()
-        found = (logs[0] - logs[1] - logs[2] + logs[3]) / sum(logs)
+        index = (logs[0] - logs[1] - logs[2] + logs[3]) / sum(logs)
         inside = (h > 0) & (h < 1) & (f > 0) & (f < 1)
-        return torch.where(inside, found, torch.full_like(found, torch.nan))
+        return torch.where(inside, index, torch.full_like(index, torch.nan))
 
 
 def contingency(
     prediction: Tensor, truth: Tensor, threshold: float, valid: Tensor | None = None
 ) -> Contingency:
-    """Counts of the event that a field reaches a threshold.
+    """Count hits, misses and false alarms of a threshold event.
 
     Args:
-        prediction, truth: Of one shape and unit; a cell that is NaN in either does not count.
-        threshold: In that unit; a value equal to it is an event.
-        valid: Cells that count, broadcastable.
+        prediction: Predicted field, any shape; NaN where missing.
+        truth: Target field, same shape and unit; NaN where missing.
+        threshold: Least value of the event, in the unit of the fields.
+        valid: Cells to include, bool, broadcastable. Default: all.
 
     >>> rain = torch.tensor([0.0, 2.0, 5.0, 7.0])
     >>> float(contingency(rain, torch.tensor([0.0, 6.0, 0.0, 9.0]), 5.0).critical_success_index)
     0.3333333333333333
     """
-    p, t, there = mask_pair(prediction, truth, valid)
-    return event_contingency(p >= threshold, t >= threshold, there)
+    p, t, mask = mask_pair(prediction, truth, valid)
+    return event_contingency(p >= threshold, t >= threshold, mask)
 
 
 def event_contingency(forecast: Tensor, observed: Tensor, valid: Tensor | None = None) -> Contingency:
-    """Counts of an event that is said and seen, bool of one shape."""
-    there = torch.ones_like(forecast) if valid is None else valid
+    """Count hits, misses and false alarms of an event.
+
+    Args:
+        forecast: Cells in which the event was forecast, bool, any shape.
+        observed: Cells in which the event was observed, bool, same shape.
+        valid: Cells to include, bool, broadcastable. Default: all.
+    """
+    mask = torch.ones_like(forecast) if valid is None else valid
 
     def count(cells: Tensor) -> Tensor:
-        return (cells & there).sum().double()
+        return (cells & mask).sum().double()
 
     return Contingency(
         count(forecast & observed),

@@ -1,4 +1,4 @@
-"""Whether a thing was found, wherever within some distance: objects of masks and how far they lie apart."""
+"""Matching of objects in masks within a distance."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ __all__ = ["ObjectCounts", "match_objects"]
 
 @dataclass(frozen=True)
 class ObjectCounts:
-    """Counts of objects; those of parts of the data add up.
+    """Counts of objects; counts of parts of the data can be added.
 
     Attributes:
-        observed: Objects that were there; `found`: those of them with something said within reach.
-        predicted: Objects that were said; `false_alarms`: those of them with nothing there within reach.
-        distance: Sum over those found of the least distance to what was said, cells; 0 where they overlap.
+        observed: Number of observed objects.
+        hits: Number of observed objects with a predicted cell within the distance.
+        predicted: Number of predicted objects.
+        false_alarms: Number of predicted objects without an observed cell within the distance.
+        distance: Sum over hits of the least distance to the prediction, in cells; 0 where they overlap.
     """
 
     observed: int
@@ -32,36 +34,37 @@ class ObjectCounts:
 def match_objects(
     predicted: NDArray[np.bool_], observed: NDArray[np.bool_], max_distance: float
 ) -> ObjectCounts:
-    """Objects of one mask ``(y, x)`` that meet those of another.
+    """Match the objects of a predicted and an observed mask.
 
-    An object is a connected area, corners included. It is met where the other mask has a cell within
-    `max_distance` of one of its own, middle to middle, so objects need no partner of their own.
+    An object is a connected area, diagonals included. It matches if the other mask has a cell within
+    `max_distance` of one of its cells, measured between cell centers. Matches are not one-to-one.
 
     Args:
-        predicted, observed: What was said and what was there.
-        max_distance: Cells.
+        predicted: Predicted mask, bool, shape (y, x).
+        observed: Observed mask, bool, shape (y, x).
+        max_distance: Largest distance of a match, in cells.
 
     Raises:
         MissingExtraError: scipy is not installed.
 
-    >>> said, seen = np.zeros((1, 9), bool), np.zeros((1, 9), bool)
-    >>> seen[0, 0] = said[0, 2] = said[0, 8] = True
-    >>> object_hits(said, seen, reach=2)
-    ObjectCounts(seen=1, found=1, said=2, false=1, distance=2.0)
+    >>> predicted, observed = np.zeros((1, 9), bool), np.zeros((1, 9), bool)
+    >>> observed[0, 0] = predicted[0, 2] = predicted[0, 8] = True
+    >>> match_objects(predicted, observed, max_distance=2)
+    ObjectCounts(observed=1, hits=1, predicted=2, false_alarms=1, distance=2.0)
     """
-    to_said, to_seen = _min_distances(observed, predicted), _min_distances(predicted, observed)
-    found = to_said <= max_distance
+    to_predicted, to_observed = _min_distances(observed, predicted), _min_distances(predicted, observed)
+    matched = to_predicted <= max_distance
     return ObjectCounts(
-        len(to_said),
-        int(found.sum()),
-        len(to_seen),
-        int((to_seen > max_distance).sum()),
-        float(to_said[found].sum()),
+        len(to_predicted),
+        int(matched.sum()),
+        len(to_observed),
+        int((to_observed > max_distance).sum()),
+        float(to_predicted[matched].sum()),
     )
 
 
 def _min_distances(objects: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Of each object the least distance to a cell of another mask, infinite where that is empty."""
+    """Return the least distance of each object to the other mask; infinite if that is empty."""
     try:
         from scipy import ndimage
     except ImportError as error:
@@ -69,5 +72,5 @@ def _min_distances(objects: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDA
     areas, number = ndimage.label(objects, structure=np.ones((3, 3)))
     if not others.any():
         return np.full(number, np.inf)
-    away = ndimage.distance_transform_edt(~others)
-    return np.atleast_1d(ndimage.minimum(away, areas, np.arange(1, number + 1)))
+    distance = ndimage.distance_transform_edt(~others)
+    return np.atleast_1d(ndimage.minimum(distance, areas, np.arange(1, number + 1)))

@@ -1,4 +1,4 @@
-"""How much a field varies at each scale, and how far that is from the truth."""
+"""Power spectra of fields and their distance."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ __all__ = ["ralsd", "spectrum"]
 
 
 def spectrum(field: Tensor, *, spacing: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Power by wavenumber, averaged over directions and over all fields.
+    """Compute the power spectrum, averaged over directions and fields.
 
-    The squared modulus of the discrete Fourier transform, over the number of cells, averaged over rings
-    one wavenumber of the longer side wide (Ruzanski and Chandrasekar 2011, doi:10.1109/TGRS.2010.2052463).
+    The squared modulus of the discrete Fourier transform, divided by the number of cells, is averaged over
+    rings with a width of one wavenumber of the longer side (Ruzanski and Chandrasekar 2011,
+    doi:10.1109/TGRS.2010.2052463).
 
     Args:
-        field: ``(…, y, x)`` without missing cells.
-        spacing: Between cells.
+        field: Fields without missing cells, shape (..., y, x).
+        spacing: Distance between cells, any unit. Default: 1.
 
     Returns:
-        Frequency in cycles per unit of `spacing` and power, ``(ring,)`` each, float64; the first ring is
-        the mean.
+        Frequency in cycles per unit of `spacing`, and power, shape (ring,) each, float64. The first ring is
+        the mean of the field.
     """
     height, width = field.shape[-2:]
     side = max(height, width)
@@ -39,17 +40,19 @@ def spectrum(field: Tensor, *, spacing: float = 1.0) -> tuple[Tensor, Tensor]:
 
 
 def ralsd(prediction: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Radially averaged log spectral distance, dB (Harris et al. 2022, doi:10.1029/2022MS003120).
+    """Compute the radially averaged log spectral distance, in dB; 0 is best.
 
-    ``sqrt(mean over rings of (10 log10(truth / prediction))^2)`` of the mean spectra, without the ring
-    of the mean. Cells that are missing in either are set to 0 in both, which leaves their outline in both
-    spectra; a ring without power in both counts as equal.
+    ``sqrt(mean over rings of (10 log10(S_target / S_prediction))^2)`` of the mean spectra S, without the ring
+    of the mean (Harris et al. 2022, doi:10.1029/2022MS003120). Cells that are missing in either field are set
+    to 0 in both, so both spectra contain their outline. A ring without power in both fields counts as equal.
 
     Args:
-        prediction, truth: ``(time, …, y, x)``.
+        prediction: Predicted field, shape (time, ..., y, x); NaN where missing.
+        truth: Target field, same shape and unit; NaN where missing.
+        valid: Cells to include, bool, broadcastable. Default: all.
     """
     p, t, _ = mask_pair(prediction, truth, valid)
-    (_, own), (_, wanted) = spectrum(p), spectrum(t)
+    (_, predicted), (_, target) = spectrum(p), spectrum(t)
     tiny = torch.finfo(torch.float64).tiny
-    decibels = 10 * torch.log10(wanted[1:].clamp_min(tiny) / own[1:].clamp_min(tiny))
+    decibels = 10 * torch.log10(target[1:].clamp_min(tiny) / predicted[1:].clamp_min(tiny))
     return decibels.square().mean().sqrt()

@@ -1,4 +1,4 @@
-"""Hail from radar reflectivity: formulas of a column, storm cells, labels by rule."""
+"""Hail from radar reflectivity: column formulas, storm cells, and rules for labels."""
 
 from __future__ import annotations
 

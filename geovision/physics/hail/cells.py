@@ -1,4 +1,4 @@
-"""Storm cells in a field of column maxima, and which of one volume are those of the next."""
+"""Storm cells in fields of column-maximum reflectivity, and their tracking."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ __all__ = ["find_cells", "overlapping_cells"]
 def find_cells(
     maximum_reflectivity: NDArray[np.floating], *, threshold_dbz: float = 50.0, min_pixels: int = 5
 ) -> NDArray[np.int32]:
-    """Connected areas, corners included, in which the column maximum reaches a threshold.
+    """Find connected areas in which the column maximum reaches a threshold.
+
+    Diagonal neighbors are connected.
 
     Args:
-        maximum_reflectivity: ``(y, x)``, dBZ; ``-inf`` and NaN belong to no cell.
-        threshold_dbz: 50 dBZ is where the hail algorithm of Witt et al. (1998) counts all as hail.
-        min_pixels: Smaller areas are no cells.
+        maximum_reflectivity: Column maximum, shape (y, x), in dBZ; ``-inf`` and NaN belong to no cell.
+        threshold_dbz: Least reflectivity of a cell, in dBZ. Default: 50, above which the hail algorithm of
+            Witt et al. (1998) counts everything as hail.
+        min_pixels: Least size of a cell, in pixels. Default: 5.
 
     Returns:
-        ``(y, x)``: 1, 2, … by cell, 0 outside.
+        Number of the cell, 1, 2, ..., shape (y, x); 0 outside of cells.
 
     Raises:
         MissingExtraError: scipy is not installed.
@@ -38,9 +41,16 @@ def find_cells(
 
 
 def overlapping_cells(before: NDArray[np.int32], after: NDArray[np.int32]) -> list[tuple[int, int, int]]:
-    """Which cells of two volumes share ground: (cell before, cell after, pixels), most pixels first.
+    """Return the overlaps between the cells of two volumes.
 
-    >>> overlaps(np.array([[1, 1, 0, 2]]), np.array([[0, 1, 1, 1]]))
+    Args:
+        before: Cells of the earlier volume, shape (y, x).
+        after: Cells of the later volume, shape (y, x).
+
+    Returns:
+        Tuples (earlier cell, later cell, shared pixels), largest overlap first.
+
+    >>> overlapping_cells(np.array([[1, 1, 0, 2]]), np.array([[0, 1, 1, 1]]))
     [(1, 1, 1), (2, 1, 1)]
     """
     both = (before > 0) & (after > 0)

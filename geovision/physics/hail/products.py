@@ -1,4 +1,4 @@
-"""The same formulas on xarray: a volume with its levels in, named fields with units out."""
+"""Hail products and labels as xarray datasets, with units."""
 
 from __future__ import annotations
 
@@ -64,29 +64,33 @@ def hail_products(
     cap_dbz: float | None = 56.0,
     echo_top_dbz: float = 18.0,
 ) -> Dataset:
-    """What one volume says of hail; the formulas are those of `geovision.physics.hail.columns`.
+    """Compute the hail products of one volume.
+
+    The formulas are those of `geovision.physics.hail.columns`.
 
     Args:
-        reflectivity: Dimensions ``level`` and two more, such as y and x; dBZ, ``-inf`` without echo, NaN
-            where not covered. The coordinate ``level`` is in m above mean sea level, evenly spaced or not.
-        freezing_level, minus20_level: Heights of 0 and -20 degrees Celsius, m above mean sea level, one
-            number or a field on the same grid. Where a field is NaN, so is what follows from it.
-        radar_altitude: m above mean sea level, for the warning threshold. None: the coordinate
-            ``radar_altitude``, or 0 where there is none, as in a mosaic.
-        calibration: Of the hail size: ``witt``, ``mesh75`` or ``mesh95``.
-        cap_dbz: Of the vertically integrated liquid; None for no cap.
-        echo_top_dbz: Threshold of the echo top.
+        reflectivity: Reflectivity with the dimension ``level`` and two more, such as y and x, in dBZ;
+            ``-inf`` without echo, NaN where not covered. The coordinate ``level`` is in m above mean sea
+            level; spacing may be uneven.
+        freezing_level: Height of 0 degrees Celsius, in m above mean sea level, a number or a field on the
+            same grid. Dependent products are NaN where it is NaN.
+        minus20_level: Height of -20 degrees Celsius, in m above mean sea level, likewise.
+        radar_altitude: Altitude of the radar, in m above mean sea level, for the warning threshold. Default:
+            the coordinate ``radar_altitude``, or 0 without it, as in a mosaic.
+        calibration: Calibration of the hail size: ``witt``, ``mesh75`` or ``mesh95``. Default: ``witt``.
+        cap_dbz: Upper limit of the reflectivity for the vertically integrated liquid, in dBZ. None: no limit.
+            Default: 56.
+        echo_top_dbz: Threshold of the echo top, in dBZ. Default: 18.
 
     Returns:
-        Fields ``(y, x)`` in float32 with ``units`` and ``long_name``: ``maximum_reflectivity``,
+        Fields of shape (y, x), float32, with ``units`` and ``long_name``: ``maximum_reflectivity``,
         ``height_of_maximum_reflectivity``, ``severe_hail_index``, ``probability_of_severe_hail``,
         ``maximum_expected_size_of_hail``, ``vertically_integrated_liquid``, ``echo_top``,
-        ``lowest_covered_level``, ``covered_share``. Without echo heights are NaN and the others 0
-        (the maximum ``-inf``); NaN where nothing is covered.
+        ``lowest_covered_level``, ``covered_share``. Without echo, heights are NaN and the others 0 (the
+        maximum ``-inf``). NaN where nothing is covered.
 
     Raises:
-        InputError: Levels that do not ascend, values that cannot be dBZ, temperature levels that are
-            missing or exchanged.
+        InputError: Levels do not ascend, values cannot be dBZ, or temperature levels are missing or swapped.
         MissingExtraError: xarray is not installed.
     """
     where = _name_of(reflectivity)
@@ -116,71 +120,75 @@ def hail_products(
 
 
 def join_volumes(products: Sequence[Dataset]) -> Dataset:
-    """The products of several volumes along ``time``, in the order of their times, however they came.
+    """Concatenate the products of several volumes along ``time``, in chronological order.
+
+    Args:
+        products: Products of `hail_products`, in any order.
 
     Raises:
-        InputError: None at all, a volume without a time, two of one time, or another grid or projection.
+        InputError: There are no volumes, a volume has no time, two have the same time, or grids or
+            projections differ.
     """
     xarray = _xarray()
     if not products:
-        raise InputError("no volumes; give one or more")
+        raise InputError("no volumes; pass at least one")
     if any("time" not in each.coords for each in products):
-        raise InputError("a volume without a time; give each its coordinate 'time'")
+        raise InputError("a volume has no time; assign the coordinate 'time' to each")
     ordered = sorted(products, key=lambda each: each["time"].values)
     first = ordered[0]
     for before, each in itertools.pairwise(ordered):
         when = str(each["time"].values)[:19]
         if before["time"].values == each["time"].values:
-            raise InputError(f"two volumes of {when}; give each once")
+            raise InputError(f"two volumes have the time {when}; pass each once")
         check_same_grid(first, each, f"the volume of {when}")
     return xarray.concat(ordered, dim="time", coords="minimal", compat="override", join="override")
 
 
 def hail_labels(products: Dataset, rule: TwoStageRule | PoshRule | None = None) -> Dataset:
-    """The products with labels of hail.
+    """Add hail labels to products.
 
     Args:
-        products: Of `join_volumes`: ``(time, y, x)``.
-        rule: Two stages with the published thresholds where None.
+        products: Products of `join_volumes`, shape (time, y, x).
+        rule: Rule of the labels. Default: the two-stage rule with the published thresholds.
 
     Returns:
-        The products and ``hail``, int8: 1, 0, or -1 where not covered. By two stages also ``cell``, the
+        The products with ``hail``, int8: 1, 0, or -1 where not covered. The two-stage rule adds ``cell``, the
         number that a cell keeps from volume to volume, 0 outside, and ``armed``, 0 or 1.
 
     Raises:
-        InputError: Times that do not ascend.
+        InputError: The times do not ascend.
         MissingExtraError: scipy is not installed.
     """
     rule = rule or TwoStageRule()
     posh = products["probability_of_severe_hail"]
     if isinstance(rule, PoshRule):
-        labelled = products.assign(hail=(posh.dims, posh_label(posh.values, rule)))
+        labeled = products.assign(hail=(posh.dims, posh_label(posh.values, rule)))
     else:
         volumes = [
-            ColumnFields(**{ours: products[name].values[k] for ours, name in _RULE_FIELDS.items()})
+            ColumnFields(**{field: products[name].values[k] for field, name in _RULE_FIELDS.items()})
             for k in range(products.sizes["time"])
         ]
         history = track_cells(products["time"].values, volumes, rule)
-        labelled = products.assign(
+        labeled = products.assign(
             hail=(posh.dims, history.label),
             cell=(posh.dims, history.cell),
             armed=(posh.dims, history.armed.astype(np.int8)),
         )
-        labelled["cell"].attrs = {"long_name": "number of the storm cell, 0 outside"}
-        labelled["armed"].attrs = {
-            "long_name": "cell that met the tests aloft",
+        labeled["cell"].attrs = {"long_name": "number of the storm cell, 0 outside"}
+        labeled["armed"].attrs = {
+            "long_name": "cell that met the criteria aloft",
             "flag_values": np.array([0, 1], np.int8),
             "flag_meanings": "not_armed armed",
         }
-    labelled["hail"].attrs = {
+    labeled["hail"].attrs = {
         "long_name": f"hail by {rule!r}",
         "flag_values": np.array([NOT_COVERED, NO_HAIL, HAIL], np.int8),
         "flag_meanings": "not_covered no_hail hail",
     }
     for name in ("hail", "cell", "armed"):
-        if name in labelled and "grid_mapping" in posh.attrs:
-            labelled[name].attrs["grid_mapping"] = posh.attrs["grid_mapping"]
-    return labelled
+        if name in labeled and "grid_mapping" in posh.attrs:
+            labeled[name].attrs["grid_mapping"] = posh.attrs["grid_mapping"]
+    return labeled
 
 
 _RULE_FIELDS = {
@@ -192,7 +200,7 @@ _RULE_FIELDS = {
 }
 
 
-# --- in and out of xarray -----------------------------------------------------------------------
+# --- conversion from and to xarray --------------------------------------------------------------
 
 
 def _xarray() -> Any:
@@ -210,7 +218,7 @@ def _name_of(reflectivity: DataArray) -> str:
 
 
 def _as_volume(reflectivity: DataArray, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """``(level, y, x)`` and its heights, checked."""
+    """Return the checked volume, shape (level, y, x), and its heights."""
     if reflectivity.ndim != 3 or "level" not in reflectivity.coords:
         raise InputError(
             f"{where}: dimensions {', '.join(map(str, reflectivity.dims))}; expected level, y, x with a "
@@ -237,20 +245,22 @@ def _values(height: DataArray | float | None) -> np.ndarray | float | None:
 
 
 def _broadcast_height(height: DataArray | float, reflectivity: DataArray, where: str) -> np.ndarray:
-    """A temperature level as one number or ``(y, x)``."""
+    """Return a temperature level as a number or a field of shape (y, x)."""
     field, grid = _xarray().DataArray(height), reflectivity.isel(level=0, drop=True)
     if set(field.dims) not in (set(), set(grid.dims)):
         raise InputError(
-            f"{where}: a temperature level along {', '.join(map(str, field.dims))}; give one number, or a "
-            f"field along {', '.join(map(str, grid.dims))}"
+            f"{where}: a temperature level has the dimensions {', '.join(map(str, field.dims))}; expected a "
+            f"number, or a field along {', '.join(map(str, grid.dims))}"
         )
     for dim in field.dims:
-        known = dim in field.indexes and dim in grid.indexes
-        same = field.indexes[dim].equals(grid.indexes[dim]) if known else field.sizes[dim] == grid.sizes[dim]
+        indexed = dim in field.indexes and dim in grid.indexes
+        same = (
+            field.indexes[dim].equals(grid.indexes[dim]) if indexed else field.sizes[dim] == grid.sizes[dim]
+        )
         if not same:
             raise InputError(
-                f"{where}: a temperature level with other values of {dim!r} than the reflectivity; bring it "
-                "to the same grid, as with xarray's interp_like"
+                f"{where}: a temperature level has other values of {dim!r} than the reflectivity; regrid it, "
+                "for example with xarray's interp_like"
             )
     return np.asarray(field.transpose(*grid.dims).values if field.dims else field.values, np.float64)
 
@@ -262,6 +272,7 @@ def _altitude(reflectivity: DataArray, given: float | None) -> float:
 
 
 def _dataset(reflectivity: DataArray, fields: dict[str, np.ndarray]) -> Dataset:
+    """Return the fields as a dataset with the coordinates of the reflectivity."""
     horizontal = [dim for dim in reflectivity.dims if dim != "level"]
     coords = {name: each for name, each in reflectivity.coords.items() if "level" not in each.dims}
     mapping = {key: reflectivity.attrs[key] for key in ("grid_mapping",) if key in reflectivity.attrs}
@@ -273,15 +284,20 @@ def _dataset(reflectivity: DataArray, fields: dict[str, np.ndarray]) -> Dataset:
 
 
 def check_same_grid(first: Dataset, other: Dataset, where: str) -> None:
-    """Refuse the products of a volume that cannot be joined with those of the first.
+    """Check that the products of two volumes can be joined.
+
+    Args:
+        first: Products of the first volume.
+        other: Products of the other volume.
+        where: Name of the other volume in messages.
 
     Raises:
-        InputError: Another grid or projection; `where` names the volume.
+        InputError: Grids or projections differ.
     """
     if _projection(first) != _projection(other):
         raise InputError(
-            f"{where} is in another projection than the first; volumes of several radars cannot be joined, "
-            "label each radar for itself"
+            f"{where} is in another projection than the first; volumes of several radars cannot be joined. "
+            "Label each radar separately."
         )
     for name in first.indexes:
         if not (name in other.indexes and first.indexes[name].equals(other.indexes[name])):
