@@ -102,7 +102,9 @@ def test_finished_folds_are_read_back(data: CCSN, finished: tuple[Path, Report])
 
 def test_another_cross_validation_does_not_resume_here(data: CCSN, finished: tuple[Path, Report]) -> None:
     out, _ = finished
-    with pytest.raises(OptionError, match=r"contains another cross-validation with different recipe; choose another"):
+    with pytest.raises(
+        OptionError, match=r"contains another cross-validation with different recipe; choose another"
+    ):
         run(data, out, recipe=Recipe(stages=(Stage(epochs=2),)))
     with pytest.raises(OptionError, match="with different sample_digest, fold_digest, fold_sizes"):
         run(data.subset(range(12)), out)
