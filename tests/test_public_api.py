@@ -71,7 +71,7 @@ def test_the_functions_for_users_are_at_the_top_level():
     assert all(callable(getattr(geovision, name)) for name in promised)
 
 
-def test_type_checkers_see_the_names_that_are_imported_late():
+def test_type_checkers_find_the_names_that_are_imported_late():
     tree = ast.parse(Path(geovision.__file__).read_text(encoding="utf-8"))
     (block,) = (
         node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
@@ -101,7 +101,7 @@ def public_modules() -> list[str]:
 
 
 @pytest.mark.parametrize("name", public_modules())
-def test_all_names_what_a_module_has_once(name: str):
+def test_all_lists_existing_names_once(name: str):
     module = importlib.import_module(name)
     assert len(set(module.__all__)) == len(module.__all__)
     for public in module.__all__:

@@ -27,7 +27,7 @@ def test_a_name_is_task_architecture_and_tag(name: str, parts: tuple[str, str, s
     assert registry.split_name(name) == parts
 
 
-def test_a_curated_name_wins_over_a_backbone_of_the_same_name():
+def test_a_curated_name_takes_precedence_over_a_backbone_of_the_same_name():
     assert "resnet50" in registry.timm_names()
     assert registry.find_model("cloud-resnet50") is registry.models()["cloud-resnet50"]
 
@@ -175,7 +175,7 @@ def test_two_entries_of_one_name_are_refused(with_plugin):
         registry.models()
 
 
-def test_a_model_must_begin_with_its_task(with_plugin):
+def test_the_name_of_a_model_begins_with_its_task(with_plugin):
     with_plugin(ModelSpec("fog-resnet50", "cloud", "geovision.models.timm_backbone:build"))
     with pytest.raises(OptionError, match="'fog-resnet50' must begin with its task"):
         registry.models()

@@ -74,7 +74,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_files(model: GeoModel, tmp_path: Path, kind: str) -> None:
+def test_unreadable_files_are_reported(model: GeoModel, tmp_path: Path, kind: str) -> None:
     make, error, line = FILES[kind]
     path = make(tmp_path)
     with pytest.raises(error, match=line) as caught:
@@ -128,7 +128,7 @@ SAMPLES: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_arrays(model: GeoModel, kind: str) -> None:
+def test_invalid_arrays_are_reported(model: GeoModel, kind: str) -> None:
     sample, line = SAMPLES[kind]
     with pytest.raises(InputError, match=line) as caught:
         model.predict(sample)

@@ -59,7 +59,7 @@ def test_list_writes_csv_and_json_lines(run):
     assert [int(row["parameters"]) for row in rows] == [line["parameters"] for line in lines]
 
 
-def test_list_filters(run):
+def test_list_can_be_filtered(run):
     names = run("list", "cloud-convnext_*", "--backbones", "--format", "csv").out.splitlines()[1:]
     assert any(name.startswith("cloud-convnext_atto") for name in names)
     kept = run("list", "--not-pretrained", "--task", "cloud", "--format", "jsonl").out.splitlines()
@@ -117,7 +117,7 @@ def test_info_shows_inputs_and_outputs_of_a_model(run, name: str):
         assert "epochs" not in page
 
 
-def test_info_of_a_wrong_name(run):
+def test_info_suggests_the_nearest_name(run):
     assert_one_line(run("info", "cloud-resnet5"), 2, "'cloud-resnet5' is not a geovision model. Did you mean")
 
 
@@ -165,7 +165,7 @@ def test_wrong_usage_is_exit_code_2(run):
         assert ran.err
 
 
-def test_the_version(run):
+def test_the_version_is_printed(run):
     import geovision
 
     assert run("--version").out == f"{geovision.__version__}\n"
@@ -244,7 +244,7 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_train_prints_where_the_model_is_and_evaluate_scores_it(
+def test_train_prints_the_path_of_the_model_and_evaluate_scores_it(
     run, photos: Path, trained: Path, tmp_path: Path
 ):
     out = tmp_path / "report"
@@ -387,7 +387,7 @@ def test_audit_writes_its_findings(run, photos: Path, tmp_path: Path):
     assert_one_line(run("audit", "ccns", photos), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'")
 
 
-def test_download_of_an_unknown_dataset(run, tmp_path: Path):
+def test_download_suggests_the_nearest_dataset(run, tmp_path: Path):
     assert_one_line(
         run("download", "ccns", tmp_path), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'"
     )
@@ -396,7 +396,7 @@ def test_download_of_an_unknown_dataset(run, tmp_path: Path):
 # --- recipes ------------------------------------------------------------------------------------
 
 
-def test_the_recipe_is_that_of_the_start():
+def test_the_recipe_depends_on_pretrained_weights():
     from geovision.training import select_recipe
 
     spec = registry.find_model("cloud-resnet18")

@@ -252,7 +252,7 @@ def test_another_calendar_than_that_of_training_is_predicted(
     assert len(dates) == 40
 
 
-def test_options_of_the_command(
+def test_invalid_options_of_the_command_are_refused(
     saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rain = coarse.root / "rain_coarse.nc"
@@ -267,7 +267,7 @@ def test_options_of_the_command(
     assert "fields are written as .nc or .zarr" in capsys.readouterr().err
 
 
-def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp_path: Path) -> None:
+def test_the_command_trains_with_head_and_factor(coarse: CoarseRain, tmp_path: Path) -> None:
     code = run(
         "train",
         "downscale-tiny",

@@ -354,7 +354,7 @@ def test_a_server_without_response_is_an_error(tmp_path):
             download.download("ccsn", tmp_path, server=address, retry_policy=RetryPolicy(2, 0.01, 0.1))
 
 
-def test_a_login_page_instead_of_the_record(server, tmp_path):
+def test_a_login_page_instead_of_the_record_is_an_error(server, tmp_path):
     server.files[RECORD] = b"<html>Please log in</html>"
     with pytest.raises(DownloadError, match=r"does not return a Dataverse record; open https://doi.org/"):
         fetch_ccsn(server, tmp_path)
@@ -394,7 +394,7 @@ def test_a_record_of_single_images_keeps_their_folders_and_resumes(server, image
     assert leftovers(tmp_path) == []
 
 
-def test_a_mirror_with_pinned_files(server, images, tmp_path, monkeypatch):
+def test_pinned_files_are_downloaded_from_a_mirror(server, images, tmp_path, monkeypatch):
     body = zipped(images)
     server.files["/mirror/data/ccsn.zip"] = body
     pinned = RemoteFile(
@@ -450,7 +450,7 @@ def test_a_full_disk_keeps_the_downloaded_part(server, images, tmp_path, monkeyp
     assert len(CCSN(tmp_path)) == 22
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_an_invalid_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"file: cannot create a folder"):
         download.download("ccsn", tmp_path / "file")

@@ -365,7 +365,7 @@ def test_fss_is_between_zero_and_one(seed: int, scale: int) -> None:
 
 
 def test_fss_by_hand() -> None:
-    """Offset one cell: no skill at grid scale, full skill in a wide window."""
+    """Offset by one cell: no skill at grid scale, more skill in a wider window."""
     p, t = torch.zeros(9, 9), torch.zeros(9, 9)
     p[4, 4], t[4, 5] = 10.0, 10.0
     assert float(neighborhood.fss(p, t, 5.0, 1)) == 0
@@ -491,7 +491,7 @@ def test_reliability_matches_scikit_learn() -> None:
     assert int(found.counts.sum()) == 3000
 
 
-def test_pinball_matches_scikit_learn_and_least_at_the_quantile() -> None:
+def test_pinball_matches_scikit_learn_and_is_least_at_the_quantile() -> None:
     from sklearn.metrics import mean_pinball_loss
 
     truth = rain(3000)
@@ -506,7 +506,7 @@ def test_pinball_matches_scikit_learn_and_least_at_the_quantile() -> None:
         assert (ensemble.pinball(predicted + shift, truth, q) > found).all()
 
 
-def test_missing_members_and_wrong_axes() -> None:
+def test_cells_with_missing_members_are_skipped_and_wrong_axes_refused() -> None:
     members, truth = rain(5, 40, 3, seed=1), rain(40, 3, seed=2)
     some = members.clone()
     some[2, :10] = math.nan
@@ -546,7 +546,7 @@ def test_sums_of_batches_give_the_score_of_all(name: str) -> None:
     assert math.isnan(float(metric.compute()))
 
 
-def test_scores_of_fields_have_intervals_by_unit() -> None:
+def test_scores_of_fields_have_intervals_by_group() -> None:
     p, t = pair(24, 5, 5)
     winters = [f"winter {n // 6}" for n in range(24)]
     built = {name: build(TARGET) for name, (build, _) in SUMMED.items()}

@@ -31,7 +31,7 @@ def test_second_moments_do_not_depend_on_the_position_of_a_texture():
     torch.testing.assert_close(second_moments(maps), second_moments(maps.roll((2, 3), (2, 3))))
 
 
-def test_the_last_convolution_is_removed_unless_whole_is_set():
+def test_layers_after_the_last_stage_are_removed_unless_whole_is_set():
     short, whole = (build(ARCH | {"whole": whole}, inputs=PHOTO, size=None) for whole in (False, True))
     count = {
         n: sum(p.numel() for p in m.backbone.parameters()) for n, m in (("short", short), ("whole", whole))

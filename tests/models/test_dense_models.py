@@ -332,7 +332,7 @@ def test_scores_of_masks_match_scikit_learn(mask_samples) -> None:
     assert found["pr_auc"] == pytest.approx(average_precision_score(t, p))
 
 
-def test_tables_of_masks(mask_samples) -> None:
+def test_histograms_of_masks_count_valid_cells(mask_samples) -> None:
     predicted, truth, is_valid = mask_samples
     table = create("probability_histogram", HAIL)(predicted, truth.where(is_valid, torch.nan))
     assert int(table[: 2 * PROBABILITY_BINS].sum()) == int(is_valid.sum()) == int(table[-1])

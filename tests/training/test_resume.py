@@ -59,7 +59,7 @@ def test_a_training_killed_twice_gives_the_same_result(tmp_path: Path, undisturb
     same_as(undisturbed, model, folder)
 
 
-def test_killed_between_checkpoints(tmp_path: Path, undisturbed):
+def test_a_training_killed_between_checkpoints_gives_the_same_result(tmp_path: Path, undisturbed):
     """Steps after the last checkpoint are repeated identically."""
     folder = tmp_path / "run"
     assert in_a_process(folder, "t.die_at_step(14)") == -signal.SIGKILL
@@ -84,7 +84,9 @@ def same_as(undisturbed, model, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("epochs_done", [1, 2, 3, 4])
-def test_stopped_after_any_epoch(tmp_path: Path, undisturbed, monkeypatch: pytest.MonkeyPatch, epochs_done):
+def test_a_training_resumes_after_any_epoch(
+    tmp_path: Path, undisturbed, monkeypatch: pytest.MonkeyPatch, epochs_done
+):
     """The cases include the ends of stages, and the time between the last epoch and saving."""
     folder, written = tmp_path / "run", []
     ordinary = callbacks.CheckpointWriter._write
