@@ -18,8 +18,11 @@ demo: $(INSTALLED)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# `make test COVERAGE=95` also measures the coverage by the tests, and fails below this percentage.
+COVERAGE ?=
+
 test: $(INSTALLED)
-	$(PYTEST)
+	$(PYTEST) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(COVERAGE))
 
 # Run the tests of one package: `make test-area AREA=metrics`.
 test-area: $(INSTALLED)
@@ -35,6 +38,7 @@ lint: style types imports
 style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(INSTALLED)
 	$(BIN)/mypy

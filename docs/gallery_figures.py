@@ -28,7 +28,7 @@ def save_figures(block: Any, block_vars: Mapping[str, Any], gallery_conf: Mappin
         if not isinstance(value, Figure) or hasattr(value, "number") or any(value is each for each in saved):
             continue
         path = next(block_vars["image_path_iterator"])
-        value.savefig(path, dpi=90)
+        value.savefig(path, dpi=90, bbox_inches="tight")
         saved.append(value)
         paths.append(path)
     return figure_rst(paths, gallery_conf["src_dir"])

@@ -4,7 +4,7 @@ Classify photos of clouds
 
 The shipped weights of ``cloud-mobilenetv2`` classify a photo into ten cloud genera and contrails. This
 example classifies generated photos, so that it needs no data set. The model has learned from real photos;
-the flag ``outlier`` marks images that differ from them.
+the flag ``not_a_sky`` marks images that differ from them.
 """
 
 # %%
@@ -32,12 +32,12 @@ predictions = list(model.predict([data.paths[index] for index in shown]))
 first = predictions[0]
 print("class:         ", first.label)
 print("confidence:    ", f"{first.confidence:.2f}", f"({first.word})")
-print("top 3 classes: ", first.top(3))
+print("top 3 classes: ", {name: round(value, 2) for name, value in first.top(3)})
 print("flags:         ", first.flags)
 
 # %%
-# Show each photo with its prediction.
+# Show each photo with its prediction; an asterisk marks a flag.
 images = [data.pixels(index).transpose(1, 2, 0) for index in shown]
-titles = [f"{each.label} {each.confidence:.0%}{' outlier' if each.flags else ''}" for each in predictions]
+titles = [f"{each.label} {each.confidence:.0%}{' *' if each.flags else ''}" for each in predictions]
 figure = plot_image_grid(images, titles, columns=4)
 figure

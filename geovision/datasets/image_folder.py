@@ -76,7 +76,6 @@ class ImageFolderDataset(ImageDataset):
             "the column `group`; otherwise both parts of a split contain such frames.",
         ),
     )
-    task: ClassVar[str] = "cloud"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def __init__(
@@ -85,12 +84,13 @@ class ImageFolderDataset(ImageDataset):
         *,
         split: str | None = None,
         size: tuple[int, int] | None = None,
-        task: str = "cloud",
+        task: str | None = None,
         transforms: Transforms | None = None,
         download: bool = False,
     ) -> None:
         root = Path(root)
-        self.task = task  # type: ignore[misc]  # the only dataset for several tasks
+        # The only dataset that serves several tasks.
+        self.task = task or registry.dataset_reference(self.card.name)[0].name  # type: ignore[misc]
         self._table = root if root.is_file() else root / LABELS_FILE
         folder = root.parent if root.is_file() else root
         super().__init__(folder, split=split, size=size, transforms=transforms, download=download)

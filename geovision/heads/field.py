@@ -418,10 +418,10 @@ class BernoulliGammaHead(FieldHead):
         p, shape, scale = self.distribution(parameters)
         generator = torch.Generator(p.device).manual_seed(seed)
         several = (num_members, *p.shape)
-        rains = torch.rand(several, generator=generator, device=p.device) < p
+        is_wet = torch.rand(several, generator=generator, device=p.device) < p
         # torch.distributions draws with torch._standard_gamma, but does not accept a generator.
         amount = torch._standard_gamma(shape.expand(several).contiguous(), generator=generator) * scale
-        return self._clip(torch.where(rains, self.wet_threshold + amount, torch.zeros_like(amount)))
+        return self._clip(torch.where(is_wet, self.wet_threshold + amount, torch.zeros_like(amount)))
 
     def losses(self, parameters: Tensor, truth: Tensor) -> Tensor:
         """Return the negative log-likelihood of every cell.
@@ -437,15 +437,15 @@ class BernoulliGammaHead(FieldHead):
         """
         logit = parameters[:, :1].float()
         _, shape, scale = self.distribution(parameters)
-        rains = truth >= self.wet_threshold
+        is_wet = truth >= self.wet_threshold
         # The density of an amount of exactly `wet` is infinite for shapes below 1. A thousandth of the scale
         # is within rounding.
         amount = torch.where(
-            rains, (truth - self.wet_threshold) / self.scale, torch.ones_like(truth)
+            is_wet, (truth - self.wet_threshold) / self.scale, torch.ones_like(truth)
         ).clamp_min(1e-3)
         rate = self.scale / scale
         gamma = shape * rate.log() + (shape - 1) * amount.log() - rate * amount - torch.lgamma(shape)
-        return torch.where(rains, F.softplus(-logit) - gamma, F.softplus(logit))
+        return torch.where(is_wet, F.softplus(-logit) - gamma, F.softplus(logit))
 
 
 def _soft_clip(values: Tensor, bound: float) -> Tensor:

@@ -52,7 +52,7 @@ def predict_raster(
     min_valid: float = 0.25,
     batch_size: int = 16,
     precision: str = "auto",
-    workers: executor.ExecutorConfig | None = None,
+    executor_config: executor.ExecutorConfig | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> RasterSummary:
     """Predict all windows of a raster and write the merged map.
@@ -76,7 +76,7 @@ def predict_raster(
         min_valid: Minimum fraction of a window with a valid input; other windows are skipped. Default: 0.25.
         batch_size: Number of windows in a forward pass. Default: 16.
         precision: Precision, as for `GeoModel.predict`. Default: ``"auto"``.
-        workers: Local processes or Dask cluster that predict. Default: this process.
+        executor_config: Local processes or Dask cluster that predict. Default: this process.
         progress: Function that is called with the stage (``"asking"`` while predicting, ``"merging"``), the
             number of finished steps and the number of all steps.
 
@@ -93,12 +93,16 @@ def predict_raster(
     out, layers = Path(out).absolute(), output_names(model.target)
     with temporary_sibling_dir(out.parent) as scratch:
         job = WindowTask(
-            source, windows, make_predict_fn(model, precision, workers, scratch), batch_size, min_valid
+            source,
+            windows,
+            make_predict_fn(model, precision, executor_config, scratch),
+            batch_size,
+            min_valid,
         )
         predictions = sliding_window_predict(
             job,
             scratch,
-            workers or executor.ExecutorConfig(),
+            executor_config or executor.ExecutorConfig(),
             lambda done, total: report("asking", done, total),
         )
         if not predictions.selected.any():

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -168,9 +169,7 @@ def create(name: str, target: Target, **parameters: Any) -> Metric:
     base, given = parse(name)
     given |= parameters
     if base not in METRICS:
-        near = nearest(base, METRICS)
-        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Metrics: {', '.join(METRICS)}."
-        raise OptionError(f"{base!r} is not a geovision metric. {hint}")
+        raise OptionError(f"{base!r} is not a geovision metric. {_hint(base, target)}")
     try:
         import torchmetrics  # noqa: F401
     except ImportError as error:
@@ -185,6 +184,21 @@ def create(name: str, target: Target, **parameters: Any) -> Metric:
         known = list(inspect.signature(function).parameters)[1:]
         raise OptionError(f"metric {base!r}: {error}; parameters: {', '.join(known) or 'none'}") from error
     return function(target, **given)
+
+
+def _hint(name: str, target: Target) -> str:
+    """Return the remedy for an unknown name: parameters instead of numbers in it, or similar names."""
+    stem, *numbers = name.split("_")
+    if stem in METRICS and numbers and all(re.fullmatch(r"[\d.]+", number) for number in numbers):
+        function = resolve(METRICS[stem].get(target.kind) or next(iter(METRICS[stem].values())))
+        parameters = list(inspect.signature(function).parameters)[1:]
+        example = label(
+            stem, **{key: float(number) for key, number in zip(parameters, numbers, strict=False)}
+        )
+        return f"Thresholds and scales are parameters, as in {example!r}."
+    if near := nearest(name, METRICS):
+        return f"Did you mean {' or '.join(map(repr, near))}?"
+    return f"Metrics: {', '.join(METRICS)}."
 
 
 def function_of(name: str, kind: str | None = None) -> Any:

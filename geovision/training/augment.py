@@ -2,7 +2,9 @@
 
 All functions work on whole batches, on the device of the model, with random parameters for each sample.
 Geometric changes apply to inputs, masks and gridded targets; colors stay in the valid range of the channel.
-All random numbers come from torch's global generator, which the trainer seeds before every step.
+The transforms of torchvision draw one set of parameters for a whole batch, and Mixup of timm has no masks of
+missing values, so neither is used. All random numbers come from torch's global generator, which the trainer
+seeds before every step.
 """
 
 from __future__ import annotations

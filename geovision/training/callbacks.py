@@ -168,6 +168,7 @@ class CheckpointWriter(Checkpoint):
         self._written = time.monotonic()
 
 
+# Lightning's CSVLogger starts a new file for each run; this log continues the rows of an interrupted one.
 class EpochLog(Callback):
     """Callback that logs one row per epoch to ``log.csv`` and TensorBoard.
 

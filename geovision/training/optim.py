@@ -86,6 +86,8 @@ def parameter_groups(model: GeoModel, stage: Stage) -> list[dict[str, Any]]:
     Returns:
         Parameter groups of torch.optim.
     """
+    # timm.optim.param_groups_layer_decay expects one timm network. Here the backbone may be a part of the
+    # model, and the head has a rate of its own.
     network = find_backbone(model)
     layers = _layer_indices(network, coarse=False) if stage.layer_decay != 1 else {}
     last = max(layers.values(), default=0)

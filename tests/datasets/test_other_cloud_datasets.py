@@ -230,9 +230,7 @@ def test_a_model_of_the_sets_own_classes_is_scored_as_it_is():
 
 def test_a_model_of_genera_cannot_be_scored_on_swimcat(roots):
     data = load_dataset("swimcat", roots["swimcat"])
-    with pytest.raises(
-        DatasetError, match="so no score can be computed"
-    ):
+    with pytest.raises(DatasetError, match="so no score can be computed"):
         merging_for(GENERA, data.target.classes, data.class_mapping, dataset="swimcat")
     own = create("cloud-tiny", classes=data.target.classes)
     assert merging_for(own.target.classes, data.target.classes, data.class_mapping, dataset="swimcat") is None

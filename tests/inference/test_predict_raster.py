@@ -129,7 +129,7 @@ def test_a_dask_cluster_answers_as_this_process(
     size = (32, 32) if "unet-" in name else WINDOW
     results = []
     for workers in (None, ExecutorConfig(scheduler=scheduler)):
-        found = predict_raster(model, source(model), tmp_path / "a", size=size, workers=workers)
+        found = predict_raster(model, source(model), tmp_path / "a", size=size, executor_config=workers)
         results.append(bands(found.files))
     (here, counted), (there, recounted) = results
     assert np.array_equal(counted, recounted)

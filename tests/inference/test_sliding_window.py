@@ -334,7 +334,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
     source = ArraySource(MAP, {"image": counts}, {"image": counts[0] != 0})
     results = []
     for workers in (None, ExecutorConfig(1)):
-        found = predict_raster(model, source, tmp_path / "a", workers=workers, min_valid=0.5)
+        found = predict_raster(model, source, tmp_path / "a", executor_config=workers, min_valid=0.5)
         assert found.skipped > 0
         results.append([rasterio.open(found.files[kind]).read() for kind in ("answer", "count")])
     for here, there in zip(*results, strict=True):
