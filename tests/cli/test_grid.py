@@ -224,7 +224,7 @@ def test_free_running_simulations_are_corrected_by_the_command(
     assert run("train", "downscale-quantile-delta", "--data", tmp_path, "--out", tmp_path / "qdm") == 0
     assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--n-bootstrap", 0) == 0
     output = capsys.readouterr().out
-    assert "distributions alone are scored" in output
+    assert "only distributions are scored" in output
     assert "quantile_bias(q=0.99)" in output
     assert "rmse" not in output
 

@@ -123,7 +123,7 @@ def test_a_free_running_model_is_refused_with_suitable_models(coarse: CoarseRain
     report = geovision.evaluate(model, free, n_bootstrap=0)
     assert "rmse" not in report.metrics
     assert abs(report.metrics["quantile_bias(q=0.99)"].value) < 1
-    assert "distributions alone" in report.notes[0]
+    assert "only distributions are scored" in report.notes[0]
 
 
 @pytest.mark.parametrize(
