@@ -1,4 +1,4 @@
-"""Fixtures of every test: no network but loopback, limited threads, the folder of real data."""
+"""Shared fixtures: no network but loopback, limited threads, and the folder of real data."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 THREADS = max(1, min(2, (os.cpu_count() or 1) // _PROCESSES))
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 
-# How long an example takes says how busy the machine is.
+# The duration of an example depends on the load of the machine.
 settings.register_profile("geovision", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("geovision")
 
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that reaches for another machine fails, wherever the reach is hidden."""
+    """Make tests fail that connect to another machine."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address):
@@ -52,7 +52,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """A shell starts what it puts into the background deaf to interrupts, and children inherit that."""
+    """Enable interrupts, which shells disable for background jobs and their children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -69,7 +69,7 @@ def _limit_threads() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def scores() -> ModuleType:
-    """The library that metrics of fields are checked against; it warns when it is imported."""
+    """Import the reference library for metrics of fields, without its import warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("scores")
@@ -77,7 +77,7 @@ def scores() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def pysteps() -> ModuleType:
-    """As `scores`. It has no wheels; `pip install '.[oracles]'` builds it with a C compiler."""
+    """Import pysteps, which has no wheels; `pip install '.[oracles]'` builds it with a C compiler."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("pysteps")
@@ -85,7 +85,7 @@ def pysteps() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def servers(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """The model that a module exports, on a server that answers and on one whose page answers by itself."""
+    """Serve the model that a module exports, with predictions by the server or by the page."""
     from helpers.served import serving
 
     with (
@@ -105,7 +105,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data; the test is skipped where it is missing."""
+    """Return the folder of real data, or skip the test where it is missing."""
     if not DATA.is_dir():
         pytest.skip(f"no real data at {DATA}; set GEOVISION_DATA")
     return DATA
@@ -132,8 +132,10 @@ def shipped_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def skies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 66 generated skies in CCSN's layout and 20 near-copies of them, some under another
-    genus. Not to be written to."""
+    """Write 66 generated skies in CCSN's layout and 20 near-copies, some of another genus.
+
+    Tests do not write to the folder.
+    """
     from geovision.datasets.synthetic import sky
 
     return sky.write(tmp_path_factory.mktemp("skies"), 66, seed=7, size=(96, 96), duplicates=0.3)
@@ -141,7 +143,7 @@ def skies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of four megabytes, where this process may mount one."""
+    """Mount a file system of four megabytes, where the process may do so."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = shutil.which("mount") and subprocess.run(
@@ -155,7 +157,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def night() -> list[Frame]:
-    """Six frames of an all-sky camera, three seconds apart."""
+    """Return six frames of an all-sky camera, three seconds apart."""
     from helpers.allsky import frame
 
     return [frame(index) for index in range(6)]
@@ -163,7 +165,7 @@ def night() -> list[Frame]:
 
 @pytest.fixture(scope="session")
 def gillam(shared_data: Path) -> list[Path]:
-    """Three minutes of a THEMIS camera."""
+    """Return three minutes of a THEMIS camera."""
     paths = sorted((shared_data / "themis").glob("*.pgm.gz"))
     if not paths:
         pytest.skip(f"no THEMIS frames in {shared_data}/themis")

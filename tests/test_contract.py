@@ -1,6 +1,6 @@
-"""What every entry of the registry promises, at a tiny size, by its capabilities.
+"""Contract of every entry of the registry, tested at a tiny size by its capabilities.
 
-An entry that is added to a task file is tested here without another line.
+New entries of a task file are tested without further code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ every_task = pytest.mark.parametrize("task", TASKS, ids=name_of)
 
 
 @every_entry
-def test_forward_gives_what_the_target_says(spec: ModelSpec):
+def test_forward_has_the_shape_of_the_target(spec: ModelSpec):
     model = tiny(spec)
     inputs = inputs_of(model, 2)
     model.validate_inputs(inputs)
@@ -46,21 +46,21 @@ def test_forward_gives_what_the_target_says(spec: ModelSpec):
     if isinstance(model.target, ClassTarget):
         assert values.shape == (2, len(model.target.classes))
     else:
-        answer, _ = model.head.scored(values, target_of(model, values), None)
+        prediction, _ = model.head.scored(values, target_of(model, values), None)
         first = next(iter(inputs.values()))
         factor = getattr(model.network, "factor", 1)
-        assert answer.shape == (2, 1, *(side * factor for side in first.shape[-2:]))
+        assert prediction.shape == (2, 1, *(side * factor for side in first.shape[-2:]))
 
 
 @every_entry
-def test_answers_on_grids_stay_in_the_range_of_the_target(spec: ModelSpec):
+def test_predictions_on_grids_stay_in_the_range_of_the_target(spec: ModelSpec):
     model = tiny(spec)
     if isinstance(model.target, ClassTarget):
         pytest.skip("classes have no range")
     with torch.no_grad():
-        answer = model.head.estimate(model(inputs_of(model, 2, seed=9)).values * 10)
+        prediction = model.head.estimate(model(inputs_of(model, 2, seed=9)).values * 10)
     low, high = model.target.channel.valid_range if isinstance(model.target, FieldTarget) else (0.0, 1.0)
-    assert low <= float(answer.min()) <= float(answer.max()) <= high
+    assert low <= float(prediction.min()) <= float(prediction.max()) <= high
 
 
 @every_entry
@@ -79,7 +79,7 @@ def test_every_parameter_gets_a_gradient(spec: ModelSpec):
 
 
 @every_entry
-def test_a_saved_model_comes_back_equal(spec: ModelSpec, tmp_path: Path):
+def test_a_loaded_model_equals_the_saved_one(spec: ModelSpec, tmp_path: Path):
     model = tiny(spec)
     again = geovision.load(model.save(tmp_path / "saved"))
     inputs = inputs_of(model, 2)
@@ -91,7 +91,7 @@ def test_a_saved_model_comes_back_equal(spec: ModelSpec, tmp_path: Path):
 
 
 @every_entry
-def test_an_answer_does_not_depend_on_its_neighbours(spec: ModelSpec):
+def test_a_prediction_does_not_depend_on_other_samples(spec: ModelSpec):
     model = tiny(spec)
     inputs = inputs_of(model, 3)
     with torch.no_grad():
@@ -101,7 +101,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(spec: ModelSpec):
 
 
 @every_entry
-def test_the_same_seed_gives_the_same_model_and_the_same_answer(spec: ModelSpec):
+def test_the_same_seed_gives_the_same_model_and_the_same_prediction(spec: ModelSpec):
     first, second = tiny(spec), tiny(spec)
     inputs = inputs_of(first, 2)
     with torch.no_grad():
@@ -110,10 +110,10 @@ def test_the_same_seed_gives_the_same_model_and_the_same_answer(spec: ModelSpec)
 
 
 @every_entry
-def test_what_is_differentiable_is_explained(spec: ModelSpec):
+def test_differentiable_models_can_be_explained(spec: ModelSpec):
     if "differentiable" not in spec.capabilities:
         pytest.skip(f"{spec.name} has no gradient")
-    # Twice as large, for behind the last stage of a small network is one cell.
+    # Twice the size, because the last stage of a small network has a single cell.
     model = tiny(spec, size=(2 * SIZE[0], 2 * SIZE[1]))
     sample = {name: values[0] for name, values in inputs_of(model, 1).items()}
     found = geovision.explain(model, sample)
@@ -123,7 +123,7 @@ def test_what_is_differentiable_is_explained(spec: ModelSpec):
     assert (found.first_input.values >= 0).all()
 
 
-# --- what goes in -------------------------------------------------------------------------------
+# --- inputs -------------------------------------------------------------------------------------
 
 
 def each_channel(model: GeoModel) -> Iterator[tuple[InputSpec, int, Channel]]:
@@ -145,7 +145,7 @@ def test_values_beyond_the_range_are_refused_with_channel_and_range(spec: ModelS
 
 
 @every_entry
-def test_a_likely_slip_is_told(spec: ModelSpec):
+def test_a_probable_unit_error_is_explained(spec: ModelSpec):
     model = tiny(spec)
     for given, index, channel in each_channel(model):
         for slip in channel.unit_hints:
@@ -180,7 +180,7 @@ def test_wrong_axes_channels_and_numbers_are_refused(spec: ModelSpec):
 
 
 @every_task
-def test_measurements_beside_the_input_may_be_missing(task: Task):
+def test_scalar_inputs_may_be_missing(task: Task):
     if not task.scalars:
         pytest.skip(f"task {task.name} has no measurements")
     spec = registry.find_model(task.demo.model)
@@ -197,19 +197,19 @@ def test_measurements_beside_the_input_may_be_missing(task: Task):
     assert not torch.allclose(there, absent)
 
 
-# --- what an entry claims -----------------------------------------------------------------------
+# --- properties of an entry ---------------------------------------------------------------------
 
 
 @every_entry
-def test_the_parameters_are_as_many_as_claimed(spec: ModelSpec):
+def test_the_number_of_parameters_is_correct(spec: ModelSpec):
     assert spec.num_parameters is not None, "an entry claims how many trainable parameters it has"
     with torch.device("meta"):
         model = build_model(spec, registry.find_task(spec.task), ModelConfig())
     assert model.num_parameters() == spec.num_parameters
 
 
-def rooms() -> dict[str, int]:
-    """Height of each room of the package, from the first contract of import-linter; 0 is the top."""
+def layer_heights() -> dict[str, int]:
+    """Return the height of each layer of the first contract of import-linter; 0 is the top."""
     with (REPOSITORY / "pyproject.toml").open("rb") as stream:
         contract, *_ = tomllib.load(stream)["tool"]["importlinter"]["contracts"]
     return {
@@ -219,12 +219,12 @@ def rooms() -> dict[str, int]:
     }
 
 
-def room_of(reference: str) -> str:
+def layer_of(reference: str) -> str:
     return reference.partition(":")[0].split(".")[1]
 
 
 def string_references(task: Task) -> Iterator[tuple[str, str]]:
-    """(room that a reference belongs to, reference) of a task and its models."""
+    """Yield (required layer, reference) of a task and its models."""
     yield "heads", task.head
     yield from (("heads", reference) for reference in (task.loss, *task.heads.values()) if reference)
     yield from (("datasets", reference) for reference in task.datasets.values())
@@ -237,34 +237,34 @@ def string_references(task: Task) -> Iterator[tuple[str, str]]:
 
 
 @every_task
-def test_every_name_that_a_task_gives_is_there_and_in_its_room(task: Task):
+def test_every_reference_of_a_task_exists_in_its_layer(task: Task):
     for room, reference in string_references(task):
         assert callable(resolve(reference)), reference
         home = reference.partition(":")[0].split(".")
         assert home[0] != "geovision" or home[1] == room, f"{reference} is not in {room}"
 
 
-def test_names_in_strings_keep_the_import_order_too():
-    height = rooms()
-    # Datasets download their files on request, with the downloader that the command line uses.
-    doors = {("datasets", "hub")}
+def test_references_in_strings_respect_the_import_order():
+    height = layer_heights()
+    # Datasets download their files on request, with the downloader of the command line.
+    exceptions = {("datasets", "hub")}
     wrong = [
         f"{path.relative_to(REPOSITORY)} names {reference}"
         for path, reference in string_literals()
         for here, there in [
-            (path.relative_to(REPOSITORY / "geovision").parts[0].removesuffix(".py"), room_of(reference))
+            (path.relative_to(REPOSITORY / "geovision").parts[0].removesuffix(".py"), layer_of(reference))
         ]
         if here in height
         and height[there] < height[here]
-        and (here, there) not in doors
-        # The table names what it does not import; the test above holds it to its rooms.
+        and (here, there) not in exceptions
+        # The tables do not import what they name; the test above checks their layers.
         and here not in ("tasks", "registry")
     ]
     assert wrong == []
 
 
 def string_literals() -> Iterator[tuple[Path, str]]:
-    """Every ``"geovision.module:name"`` in the code of the package."""
+    """Yield every ``"geovision.module:name"`` in the code of the package."""
     for path in sorted((REPOSITORY / "geovision").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -1,4 +1,4 @@
-"""The file that answers without torch and without geovision: it reads and says what geovision does."""
+"""The standalone ONNX runtime: inputs and predictions equal to those of geovision, without torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from geovision.readers.images import read_rgb
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, skies: Path) -> Path:
-    """A folder with a saved model, its export and the runtime beside it."""
+    """Write a folder with a saved model, its export and the runtime."""
     out = tmp_path_factory.mktemp("exported")
     torch.manual_seed(1)
     model = geovision.create("cloud-tiny", size=(64, 64))
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, skies: Path) -> Path:
     with torch.no_grad():
         features = model.features(batch)
         model.head.outlier.fit(features)
-        model.head.linear.weight.mul_(100)  # opinions, and not one alone
+        model.head.linear.weight.mul_(100)  # distinct predictions of more than one class
         model.head.linear.bias.copy_(-model.head.linear.weight @ features.mean(0))
     model.save(out / "saved")
     with pytest.raises(SystemExit) as left:
@@ -50,10 +50,10 @@ def model(folder: Path) -> OnnxModel:
     return OnnxModel(folder / "clouds.onnx")
 
 
-# --- the same reading ---------------------------------------------------------------------------
+# --- equal inputs -------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
-COLOURS = RNG.integers(0, 256, (90, 140, 3), np.uint8)
+COLORS = RNG.integers(0, 256, (90, 140, 3), np.uint8)
 BIG = np.kron(RNG.integers(0, 256, (30, 40, 3), np.uint8), np.ones((24, 24, 1), np.uint8))
 
 
@@ -63,27 +63,27 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-PICTURES = {
-    "plain.png": (Image.fromarray(COLOURS), {}),
-    "grey.png": (Image.fromarray(COLOURS[..., 0]), {}),
-    "grey16.png": (Image.fromarray(COLOURS[..., 0].astype(np.uint16) * 257), {}),
-    "palette.png": (Image.fromarray(COLOURS).quantize(16), {}),
-    "clear.png": (Image.fromarray(np.dstack([COLOURS, COLOURS[..., 0]])), {}),
-    "cmyk.jpg": (Image.fromarray(COLOURS).convert("CMYK"), {}),
+IMAGES = {
+    "plain.png": (Image.fromarray(COLORS), {}),
+    "grey.png": (Image.fromarray(COLORS[..., 0]), {}),
+    "grey16.png": (Image.fromarray(COLORS[..., 0].astype(np.uint16) * 257), {}),
+    "palette.png": (Image.fromarray(COLORS).quantize(16), {}),
+    "clear.png": (Image.fromarray(np.dstack([COLORS, COLORS[..., 0]])), {}),
+    "cmyk.jpg": (Image.fromarray(COLORS).convert("CMYK"), {}),
     "big.jpg": (Image.fromarray(BIG), {"quality": 90}),
     "turned.jpg": (Image.fromarray(BIG), {"exif": turned(6), "quality": 90}),
-    "upside.jpg": (Image.fromarray(COLOURS), {"exif": turned(3)}),
+    "upside.jpg": (Image.fromarray(COLORS), {"exif": turned(3)}),
     "first.gif": (
-        Image.fromarray(COLOURS),
+        Image.fromarray(COLORS),
         {"save_all": True, "append_images": [Image.new("RGB", (140, 90))]},
     ),
 }
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-@pytest.mark.parametrize("name", PICTURES)
-def test_pictures_are_read_as_geovision_reads_them(name: str, resize: str, tmp_path: Path):
-    picture, options = PICTURES[name]
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_are_read_as_by_geovision(name: str, resize: str, tmp_path: Path):
+    picture, options = IMAGES[name]
     path = tmp_path / name
     picture.save(path, **options)
     task = {"squash": "cloud", "crop": "aurora"}[resize]
@@ -103,14 +103,14 @@ def test_pictures_are_read_as_geovision_reads_them(name: str, resize: str, tmp_p
         (b"\xff\xd8\xff\xe0 but no more", "not a picture|damaged"),
     ],
 )
-def test_what_is_no_picture_is_told(content: bytes, message: str, tmp_path: Path):
+def test_a_file_that_is_no_image_is_reported(content: bytes, message: str, tmp_path: Path):
     path = tmp_path / "sky.jpg"
     path.write_bytes(content)
     with pytest.raises(UnreadableError, match=f"sky.jpg: ({message})"):
         read_image(path)
 
 
-def test_bad_pictures_are_told(tmp_path: Path):
+def test_unsuitable_images_are_reported(tmp_path: Path):
     with pytest.raises(UnreadableError, match="no such file"):
         read_image(tmp_path / "nowhere.jpg")
     with pytest.raises(InputError, match="4x4 pixels; an image needs at least 8"):
@@ -123,33 +123,33 @@ def test_bad_pictures_are_told(tmp_path: Path):
         read_image(cut.getvalue()[: len(cut.getvalue()) // 2])
 
 
-# --- the same answers ---------------------------------------------------------------------------
+# --- equal predictions --------------------------------------------------------------------------
 
 
-def test_answers_are_those_of_predict(folder: Path, model: OnnxModel, skies: Path):
+def test_predictions_equal_those_of_predict(folder: Path, model: OnnxModel, skies: Path):
     photos = sorted(skies.rglob("*.jpg"))[:6]
     expected = geovision.load(folder / "saved").predict(photos, precision="float32")
     found = model.predict([model.read(photo) for photo in photos])
-    for answer, one in zip(found, expected, strict=True):
-        assert answer["label"] == one.label
-        assert answer["flags"] == list(one.flags)
-        assert answer["outlier_score"] == pytest.approx(one.outlier_score, abs=1e-4)
-        assert list(answer["probabilities"]) == list(one.probabilities)
-        assert list(answer["probabilities"].values()) == pytest.approx(
+    for prediction, one in zip(found, expected, strict=True):
+        assert prediction["label"] == one.label
+        assert prediction["flags"] == list(one.flags)
+        assert prediction["outlier_score"] == pytest.approx(one.outlier_score, abs=1e-4)
+        assert list(prediction["probabilities"]) == list(one.probabilities)
+        assert list(prediction["probabilities"].values()) == pytest.approx(
             list(one.probabilities.values()), abs=1e-4
         )
-        assert answer["word"]["en"] == one.word
-    assert len({answer["label"] for answer in found}) > 1
+        assert prediction["word"]["en"] == one.word
+    assert len({prediction["label"] for prediction in found}) > 1
     assert model.predict([]) == []
 
 
-def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: OnnxModel, tmp_path: Path):
+def test_arrays_are_accepted_in_their_unit_only(model: OnnxModel, tmp_path: Path):
     values = RNG.random((3, 64, 64), np.float32)
     np.save(tmp_path / "sky.npy", values)
     np.savez(tmp_path / "sky.npz", image=values)
     counts = (values * 255).round().astype(np.uint8)
     samples = [model.read(each) for each in (values, tmp_path / "sky.npy", str(tmp_path / "sky.npz"), counts)]
-    labels = {answer["label"] for answer in model.predict(samples)}
+    labels = {prediction["label"] for prediction in model.predict(samples)}
     assert len(labels) == 1
     with pytest.raises(InputError, match=r"channel 'red': values from .* expected 0 to 1 .looks like 0-255"):
         model.read(values * 255)
@@ -163,7 +163,7 @@ def test_arrays_are_taken_in_their_unit_and_refused_in_another(model: OnnxModel,
         model.read("nowhere.npz")
 
 
-def test_masks_and_measurements_are_inputs_of_their_own(tmp_path: Path):
+def test_masks_and_scalars_are_separate_inputs(tmp_path: Path):
     whole = tiny(registry.find_model("cloud-tiny"), scalars=("air_temperature",))
     model = OnnxModel(export_onnx(whole, tmp_path / "it.onnx"))
     photo = inputs_of(whole, 1)["image"][0].numpy()
@@ -181,7 +181,7 @@ def test_masks_and_measurements_are_inputs_of_their_own(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no model"])
-def test_what_is_no_exported_model_is_told(content: bytes | None, tmp_path: Path):
+def test_an_invalid_model_file_is_reported(content: bytes | None, tmp_path: Path):
     path = tmp_path / "model.onnx"
     if content is not None:
         path.write_bytes(content)
@@ -189,12 +189,12 @@ def test_what_is_no_exported_model_is_told(content: bytes | None, tmp_path: Path
         OnnxModel(path)
 
 
-# --- by itself ----------------------------------------------------------------------------------
+# --- standalone program -------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> CoreEnvironment:
-    """An environment with onnxruntime, numpy, Pillow and what these need."""
+    """Create an environment with onnxruntime, numpy, Pillow and their dependencies."""
     environment = CoreEnvironment(tmp_path_factory.mktemp("bare"))
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment.folder], check=True)
     for name in {"onnxruntime", "numpy", "pillow"} | closure("onnxruntime"):
@@ -202,7 +202,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> CoreEnvironment:
     return environment
 
 
-def test_it_answers_without_torch_and_without_geovision(
+def test_it_runs_without_torch_and_without_geovision(
     bare: CoreEnvironment, folder: Path, model: OnnxModel, skies: Path
 ):
     photo = str(sorted(skies.rglob("*.jpg"))[0])
@@ -215,13 +215,13 @@ def test_it_answers_without_torch_and_without_geovision(
     assert result.returncode == 1
     assert result.stderr.strip() == "runtime.py: nowhere.jpg: no such file; check the path"
     (expected,) = model.predict([model.read(photo)])
-    told = json.loads(result.stdout)
-    assert told["source"] == photo
-    assert told["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
+    output = json.loads(result.stdout)
+    assert output["source"] == photo
+    assert output["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
 
 
 @pytest.mark.parametrize("program", ["runtime.py", "geovision"])
-def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path, skies: Path, tmp_path: Path):
+def test_onnx_runtime_writes_and_sends_no_telemetry(program: str, folder: Path, skies: Path, tmp_path: Path):
     photo = str(sorted(skies.rglob("*.jpg"))[0])
     command = {
         "runtime.py": [sys.executable, folder / "runtime.py", folder / "clouds.onnx", photo],
@@ -247,21 +247,19 @@ def test_onnx_runtime_keeps_no_record_and_sends_none(program: str, folder: Path,
     ]
 
 
-def test_it_imports_nothing_of_the_package(folder: Path):
+def test_it_imports_nothing_from_the_package(folder: Path):
     text = Path(onnx_runtime.__file__).read_text("utf-8")
     assert (folder / "runtime.py").read_text("utf-8") == text
     assert "import geovision" not in text
     assert "from geovision" not in text
 
 
-def test_without_files_it_tells_what_the_model_is(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_without_files_it_prints_the_metadata_of_the_model(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert onnx_runtime.main([str(folder / "clouds.onnx")]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "cloud-tiny"
 
 
-def test_the_map_is_written_when_it_is_asked_for(
-    folder: Path, skies: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_the_map_is_written_on_request(folder: Path, skies: Path, capsys: pytest.CaptureFixture[str]):
     photo = str(sorted(skies.rglob("*.jpg"))[0])
     assert onnx_runtime.main([str(folder / "clouds.onnx"), photo, "--map"]) == 0
     assert np.array(json.loads(capsys.readouterr().out)["class_activation_map"]).shape == (2, 2)

@@ -1,5 +1,4 @@
-"""The wheel: what is in it, that it works beside the core libraries alone, and that others can add
-their models to it."""
+"""The wheel: its contents, its use with the core dependencies alone, and plugins."""
 
 from __future__ import annotations
 
@@ -35,14 +34,14 @@ def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> CoreEnvironme
     return environment
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
+def test_the_wheel_contains_only_the_package(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"geovision", f"geovision-{geovision.__version__}.dist-info"}
     assert not [name for name in names if "test" in name.rpartition("/")[2] or "__pycache__" in name]
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel: Path):
+def test_the_wheel_contains_every_file_of_the_package(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     listed = subprocess.run(
         ["git", "ls-files", "geovision"], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -59,7 +58,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path):
                 assert f"geovision/weights/{place}/model.safetensors" in names
 
 
-def test_the_wheel_states_its_licence_and_its_needs(wheel: Path):
+def test_the_wheel_declares_its_license_and_its_requirements(wheel: Path):
     archive = zipfile.ZipFile(wheel)
     info = f"geovision-{geovision.__version__}.dist-info"
     metadata = archive.read(f"{info}/METADATA").decode()
@@ -78,12 +77,12 @@ photos = torch.rand(2, 3, 32, 32)
 with torch.no_grad():
     logits = model(photos)
     again = geovision.load(model.save("saved"))(photos)
-(answer,) = model.predict(photos[0])
-told = {
+(prediction,) = model.predict(photos[0])
+report = {
     "package": geovision.__file__,
     "shape": list(logits.shape),
     "comes back equal": torch.equal(logits, again),
-    "probabilities": sum(answer.probabilities.values()),
+    "probabilities": sum(prediction.probabilities.values()),
     "extras": [name for name in ("lightning", "torchmetrics", "sklearn", "matplotlib") if find_spec(name)],
 }
 data = geovision.load_dataset("folder", ImageFolderDataset.synthetic(pathlib.Path("photos"), 11))
@@ -91,34 +90,34 @@ for work in (geovision.train, geovision.evaluate):
     try:
         work(model, data)
     except geovision.GeovisionError as error:
-        told[work.__name__] = f"{type(error).__name__}: {error}"
-print(json.dumps(told))
+        report[work.__name__] = f"{type(error).__name__}: {error}"
+print(json.dumps(report))
 """
 
 
 @pytest.fixture(scope="module")
-def told(core: CoreEnvironment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a process says that has the wheel and the core libraries, and nothing else."""
+def core_output(core: CoreEnvironment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the output of a process that has only the wheel and the core dependencies."""
     result = core.run(WITH_THE_CORE_ALONE, cwd=tmp_path_factory.mktemp("work"))
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
 
-def test_the_core_environment_hides_the_extras(told: dict[str, Any], core: CoreEnvironment):
+def test_the_core_environment_hides_the_extras(core_output: dict[str, Any], core: CoreEnvironment):
     assert {"torch", "timm", "typer"} <= closure("geovision")
-    assert told["package"].startswith(str(core.folder))
-    assert told["extras"] == []
+    assert core_output["package"].startswith(str(core.folder))
+    assert core_output["extras"] == []
 
 
-def test_a_model_is_made_run_and_saved_with_the_core_alone(told: dict[str, Any]):
-    assert told["shape"] == [2, 11]
-    assert told["comes back equal"]
-    assert told["probabilities"] == pytest.approx(1, abs=1e-5)
+def test_a_model_is_created_run_and_saved_with_the_core_alone(core_output: dict[str, Any]):
+    assert core_output["shape"] == [2, 11]
+    assert core_output["comes back equal"]
+    assert core_output["probabilities"] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(("work", "library"), [("train", "lightning"), ("evaluate", "torchmetrics")])
-def test_what_needs_an_extra_says_how_to_get_it(told: dict[str, Any], work: str, library: str):
-    assert told[work] == (
+def test_functions_of_an_extra_name_the_install_command(core_output: dict[str, Any], work: str, library: str):
+    assert core_output[work] == (
         f"MissingExtraError: {library} is not installed; it comes with the extra [train]: "
         'pip install "geovision[train]"'
     )
@@ -146,7 +145,7 @@ dependencies = ["geovision"]
 patchwork = "geovision_patchwork:ENTRIES"
 """,
     "geovision_patchwork/__init__.py": '''
-"""A model of someone else: the mean of each colour over patches of the picture, one layer deep."""
+"""Third-party model: the mean of each color over patches of the image, one layer deep."""
 
 from geovision.spec import ModelSpec
 
@@ -180,7 +179,7 @@ def build(arch, *, inputs, size):
 
 @pytest.fixture(scope="module")
 def with_plugin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment variables of a process that has the plugin installed."""
+    """Return environment variables of a process that has the plugin installed."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name, text in PLUGIN.items():
         path = source / name
@@ -193,7 +192,7 @@ def with_plugin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def run_with(environment: dict[str, str], program: str, cwd: Path) -> str:
-    """What a program prints in a process of its own."""
+    """Return the output of a program in a separate process."""
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
@@ -201,7 +200,7 @@ def run_with(environment: dict[str, str], program: str, cwd: Path) -> str:
     return result.stdout
 
 
-def test_a_plugin_is_listed_like_our_own(with_plugin: dict[str, str], tmp_path: Path):
+def test_a_plugin_is_listed_like_built_in_models(with_plugin: dict[str, str], tmp_path: Path):
     program = """
 import geovision
 print(geovision.list_models("cloud-patch*"), geovision.info("cloud-patchwork").num_parameters)
@@ -214,7 +213,9 @@ except geovision.GeovisionError as error:
     assert "cloud-patchwork" not in registry.models()
 
 
-def test_the_model_of_a_plugin_is_trained_and_saved_like_our_own(with_plugin: dict[str, str], tmp_path: Path):
+def test_the_model_of_a_plugin_is_trained_and_saved_like_built_in_ones(
+    with_plugin: dict[str, str], tmp_path: Path
+):
     program = """
 import dataclasses, pathlib, torch, geovision
 from geovision.datasets.ccsn import CCSN
@@ -232,8 +233,8 @@ print(model.num_parameters(), torch.equal(before, model.head.linear.weight), sam
 
 
 @pytest.mark.slow
-def test_a_clean_install_with_everything_works(wheel: Path, tmp_path: Path):
-    """Downloads all that the package needs, so some minutes and gigabytes."""
+def test_a_clean_install_with_all_extras_works(wheel: Path, tmp_path: Path):
+    """Download all dependencies, which takes some minutes and gigabytes."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "clean"], check=True)
     python = tmp_path / "clean" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", f"{wheel}[all]"], check=True)

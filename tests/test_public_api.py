@@ -1,4 +1,4 @@
-"""What `import geovision` gives: the names it promises, and nothing slow."""
+"""Public API of `import geovision`: its names, and no slow imports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOW = ["torch", "torchvision", "timm", "numpy", "PIL", "lightning", "matplotlib
 
 
 def modules_after(program: str) -> set[str]:
-    """Top-level modules that a fresh interpreter holds after running `program`."""
+    """Return the top-level modules of a new interpreter after running `program`."""
     report = (
         f"{program}\nimport json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
     )
@@ -41,7 +41,7 @@ def test_the_registry_is_read_without_torch(use: str):
     assert modules_after(f"import geovision; {use}").isdisjoint(SLOW)
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     for name in geovision.__all__:
         assert getattr(geovision, name) is not None
     assert set(dir(geovision)) >= set(geovision.__all__)
@@ -71,7 +71,7 @@ def test_the_functions_for_users_are_at_the_top_level():
     assert all(callable(getattr(geovision, name)) for name in promised)
 
 
-def test_type_checkers_see_the_names_that_are_imported_late():
+def test_type_checkers_find_the_names_that_are_imported_late():
     tree = ast.parse(Path(geovision.__file__).read_text(encoding="utf-8"))
     (block,) = (
         node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
@@ -91,7 +91,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def public_modules() -> list[str]:
-    """Every module of the package that declares `__all__`."""
+    """Return every module of the package that declares `__all__`."""
     root = Path(geovision.__file__).parent
     files = [path for path in root.rglob("*.py") if "\n__all__ = [" in path.read_text(encoding="utf-8")]
     return sorted(
@@ -101,7 +101,7 @@ def public_modules() -> list[str]:
 
 
 @pytest.mark.parametrize("name", public_modules())
-def test_all_names_what_a_module_has_once(name: str):
+def test_all_lists_existing_names_once(name: str):
     module = importlib.import_module(name)
     assert len(set(module.__all__)) == len(module.__all__)
     for public in module.__all__:

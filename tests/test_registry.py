@@ -1,4 +1,4 @@
-"""Names: their grammar, look-up, near names, tags, wildcards, families of backbones."""
+"""Registry of models: grammar of names, lookup, suggestions, tags, wildcards, backbone families."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_name_is_task_architecture_and_tag(name: str, parts: tuple[str, str, s
     assert registry.split_name(name) == parts
 
 
-def test_a_curated_name_wins_over_a_backbone_of_the_same_name():
+def test_a_curated_name_takes_precedence_over_a_backbone_of_the_same_name():
     assert "resnet50" in registry.timm_names()
     assert registry.find_model("cloud-resnet50") is registry.models()["cloud-resnet50"]
 
@@ -56,7 +56,7 @@ def test_the_names_read_from_the_source_of_timm_are_those_that_it_registers():
         ("cloud-convnext_tinny", "cloud-convnext_tiny"),
     ],
 )
-def test_a_wrong_name_says_the_nearest_ones(wrong: str, meant: str):
+def test_a_wrong_name_suggests_the_nearest_ones(wrong: str, meant: str):
     with pytest.raises(
         UnknownModelError, match=f"'{wrong}' is not a geovision model. Did you mean"
     ) as caught:
@@ -64,7 +64,7 @@ def test_a_wrong_name_says_the_nearest_ones(wrong: str, meant: str):
     assert meant in caught.value.nearest
 
 
-def test_a_name_that_is_near_to_nothing_says_where_all_names_are():
+def test_an_unknown_name_refers_to_the_list_of_models():
     with pytest.raises(
         UnknownModelError, match=r"begins with its task, one of: .*cloud.*geovision list"
     ) as caught:
@@ -72,7 +72,7 @@ def test_a_name_that_is_near_to_nothing_says_where_all_names_are():
     assert caught.value.nearest == []
 
 
-def test_a_task_alone_is_no_model_and_says_where_its_models_are():
+def test_a_task_alone_is_no_model_and_refers_to_its_models():
     with pytest.raises(UnknownModelError, match="It is a task: `geovision list --task cloud` shows"):
         registry.find_model("cloud")
 
@@ -118,7 +118,7 @@ def test_models_are_listed_by_task_and_by_weights():
     assert not any(registry.find_model(name).weights for name in without)
 
 
-def test_backbones_are_listed_when_asked_for_each_name_once():
+def test_backbones_are_listed_on_request_each_name_once():
     everything = registry.list_models(task="cloud", backbones=True)
     assert len(everything) == len(set(everything)) > 1000
     assert "cloud-convnext_atto" in everything
@@ -128,14 +128,14 @@ def test_backbones_are_listed_when_asked_for_each_name_once():
     )
 
 
-def test_unknown_tasks_and_data_sets_say_the_nearest_ones():
+def test_unknown_tasks_and_datasets_suggest_the_nearest_ones():
     with pytest.raises(UnknownTaskError, match="Did you mean 'cloud'"):
         registry.list_models(task="clouds")
     with pytest.raises(UnknownDatasetError, match="Did you mean 'ccsn'"):
         registry.dataset_reference("ccns")
 
 
-def test_every_task_has_models_a_data_set_and_a_demonstration():
+def test_every_task_has_models_a_dataset_and_a_demonstration():
     for name, task in registry.tasks().items():
         assert task.name == name
         assert registry.list_models(task=name), name
@@ -146,7 +146,7 @@ def test_every_task_has_models_a_data_set_and_a_demonstration():
 
 
 class _Point:
-    """An entry point as importlib.metadata gives it, with entries of our choice."""
+    """An entry point as in importlib.metadata, with given entries."""
 
     def __init__(self, *entries: ModelSpec) -> None:
         self.name = "another"
@@ -158,7 +158,7 @@ class _Point:
 
 @pytest.fixture
 def with_plugin(monkeypatch: pytest.MonkeyPatch):
-    """A function that adds entries as a plugin would, for this test."""
+    """Return a function that adds entries like a plugin, for one test."""
 
     def add(*entries: ModelSpec) -> None:
         monkeypatch.setattr(registry, "entry_points", lambda *, group: [_Point(*entries)])
@@ -175,7 +175,7 @@ def test_two_entries_of_one_name_are_refused(with_plugin):
         registry.models()
 
 
-def test_a_model_must_begin_with_its_task(with_plugin):
+def test_the_name_of_a_model_begins_with_its_task(with_plugin):
     with_plugin(ModelSpec("fog-resnet50", "cloud", "geovision.models.timm_backbone:build"))
     with pytest.raises(OptionError, match="'fog-resnet50' must begin with its task"):
         registry.models()

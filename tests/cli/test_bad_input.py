@@ -1,4 +1,4 @@
-"""What a user gets wrong, as she meets it: one clear line each, saying what, where and what to do."""
+"""Invalid user input: each error is one line with the observation, its place and the remedy."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def model() -> GeoModel:
     return geovision.create("cloud-tiny", size=SIZE)
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
-    colours = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
-    return Image.fromarray(colours).convert(mode)
+def image_of(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
+    colors = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+    return Image.fromarray(colors).convert(mode)
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -37,19 +37,19 @@ def written(path: Path, content: bytes) -> Path:
 
 
 def truncated(folder: Path) -> Path:
-    picture(size=(300, 200)).save(folder / "cut.jpg")
+    image_of(size=(300, 200)).save(folder / "cut.jpg")
     return written(folder / "cut.jpg", (folder / "cut.jpg").read_bytes()[:3000])
 
 
 def bomb(folder: Path) -> Path:
-    picture("1", (16, 16)).save(folder / "bomb.bmp")
+    image_of("1", (16, 16)).save(folder / "bomb.bmp")
     content = bytearray((folder / "bomb.bmp").read_bytes())
-    content[18:26] = (50_000).to_bytes(4, "little") * 2  # the header alone says how large it is
+    content[18:26] = (50_000).to_bytes(4, "little") * 2  # the header alone declares this size
     return written(folder / "bomb.bmp", bytes(content))
 
 
 def dot(folder: Path) -> Path:
-    picture(size=(1, 1)).save(folder / "dot.png")
+    image_of(size=(1, 1)).save(folder / "dot.png")
     return folder / "dot.png"
 
 
@@ -74,28 +74,28 @@ FILES: dict[str, tuple[Callable[[Path], Path], type[GeovisionError], str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_files(model: GeoModel, tmp_path: Path, kind: str) -> None:
+def test_unreadable_files_are_reported(model: GeoModel, tmp_path: Path, kind: str) -> None:
     make, error, line = FILES[kind]
     path = make(tmp_path)
     with pytest.raises(error, match=line) as caught:
         model.predict(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
-    (answer,) = model.predict(path, skip_errors=True)
-    assert answer.flags == ("unreadable",)
-    assert answer.error == str(caught.value)
+    (prediction,) = model.predict(path, skip_errors=True)
+    assert prediction.flags == ("unreadable",)
+    assert prediction.error == str(caught.value)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "RGBA", "I;16"])
-def test_odd_pictures_are_answered(model: GeoModel, tmp_path: Path, mode: str) -> None:
+def test_images_of_unusual_modes_are_predicted(model: GeoModel, tmp_path: Path, mode: str) -> None:
     if mode == "I;16":
         image = Image.fromarray(np.linspace(0, 65535, 2400).reshape(40, 60).astype(np.uint16))
     else:
-        image = picture().convert("L").convert(mode) if mode == "LA" else picture(mode)
+        image = image_of().convert("L").convert(mode) if mode == "LA" else image_of(mode)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     image.save(path)
-    (answer,) = model.predict(path)
-    assert answer.label in model.target.classes
+    (prediction,) = model.predict(path)
+    assert prediction.label in model.target.classes
 
 
 SAMPLES: dict[str, tuple[object, str]] = {
@@ -128,7 +128,7 @@ SAMPLES: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_arrays(model: GeoModel, kind: str) -> None:
+def test_invalid_arrays_are_reported(model: GeoModel, kind: str) -> None:
     sample, line = SAMPLES[kind]
     with pytest.raises(InputError, match=line) as caught:
         model.predict(sample)
@@ -136,24 +136,24 @@ def test_arrays(model: GeoModel, kind: str) -> None:
 
 
 @pytest.mark.parametrize("given", [3, 2.5, None, object(), [1, 2]])
-def test_things_that_are_no_input(model: GeoModel, given: object) -> None:
+def test_unsupported_objects_are_refused(model: GeoModel, given: object) -> None:
     with pytest.raises(
         InputError, match=r"unsupported input of type .*; pass a path, an array, a tensor, a Pillow"
     ):
         model.predict(given)
 
 
-def test_folders_of_data(tmp_path: Path) -> None:
+def test_missing_data_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nowhere"):
         geovision.load_dataset("ccsn", tmp_path / "nowhere")
     with pytest.raises(DatasetError, match=str(tmp_path)):
         geovision.load_dataset("folder", tmp_path)
 
 
-def test_the_command_line_goes_on_after_a_bad_file(model: GeoModel, tmp_path: Path) -> None:
+def test_the_command_continues_after_a_damaged_file(model: GeoModel, tmp_path: Path) -> None:
     saved = model.save(tmp_path / "model")
-    picture().save(tmp_path / "a.png")
-    picture().save(tmp_path / "c.png")
+    image_of().save(tmp_path / "a.png")
+    image_of().save(tmp_path / "c.png")
     cut = truncated(tmp_path)
     done = subprocess.run(
         [

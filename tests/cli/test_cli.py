@@ -1,4 +1,4 @@
-"""The command line: results on standard output, the rest on standard error, exit codes."""
+"""Command line: results on standard output, messages on standard error, exit codes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ GEOVISION = [sys.executable, "-c", "from geovision.cli import main; main()"]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
-    """A function that runs one command in this process."""
+    """Return a function that runs one command in this process."""
 
     return partial(ran, capsys)
 
 
 def assert_one_line(ran: Ran, code: int, pattern: str) -> None:
-    """The command failed with this code, told in one line, and wrote no result."""
+    """Check that the command failed with this code, one line of message and no result."""
     assert ran.code == code, ran.err
     assert ran.out == ""
     assert re.fullmatch(rf"geovision: .*{pattern}.*\n", ran.err), ran.err
@@ -59,7 +59,7 @@ def test_list_writes_csv_and_json_lines(run):
     assert [int(row["parameters"]) for row in rows] == [line["parameters"] for line in lines]
 
 
-def test_list_filters(run):
+def test_list_can_be_filtered(run):
     names = run("list", "cloud-convnext_*", "--backbones", "--format", "csv").out.splitlines()[1:]
     assert any(name.startswith("cloud-convnext_atto") for name in names)
     kept = run("list", "--not-pretrained", "--task", "cloud", "--format", "jsonl").out.splitlines()
@@ -68,7 +68,7 @@ def test_list_filters(run):
     )
 
 
-def test_list_says_what_is_wrong(run):
+def test_list_reports_invalid_options(run):
     assert_one_line(
         run("list", "--task", "clouds"), 2, "'clouds' is not a geovision task. Did you mean 'cloud'"
     )
@@ -91,7 +91,7 @@ print({{"torch", "numpy", "timm", "lightning"}} & set(sys.modules), file=sys.std
 
 
 @pytest.mark.parametrize("name", [*registry.models(), "cloud-convnext_atto"])
-def test_info_says_what_a_model_takes_and_answers(run, name: str):
+def test_info_shows_inputs_and_outputs_of_a_model(run, name: str):
     page, document = run("info", name).out, json.loads(run("info", name, "--format", "json").out)
     task = registry.find_task(registry.find_model(name).task)
     assert document["model"] == name
@@ -117,7 +117,7 @@ def test_info_says_what_a_model_takes_and_answers(run, name: str):
         assert "epochs" not in page
 
 
-def test_info_of_a_wrong_name(run):
+def test_info_suggests_the_nearest_name(run):
     assert_one_line(run("info", "cloud-resnet5"), 2, "'cloud-resnet5' is not a geovision model. Did you mean")
 
 
@@ -129,7 +129,7 @@ def test_columns_are_as_wide_as_chinese_characters_are():
     assert lines == ["高积云  a", "Ac      b"]
 
 
-def test_rows_come_as_they_are_made(capsys: pytest.CaptureFixture[str]):
+def test_rows_are_written_as_they_are_produced(capsys: pytest.CaptureFixture[str]):
     seen = []
 
     def rows():
@@ -141,7 +141,7 @@ def test_rows_come_as_they_are_made(capsys: pytest.CaptureFixture[str]):
     assert seen == ["n,words\n1,a b\n", "2,a b\n"]
 
 
-# --- manners ------------------------------------------------------------------------------------
+# --- signals, exit codes and help texts ----------------------------------------------------------
 
 
 def test_every_command_has_a_help_text_with_examples(run):
@@ -165,13 +165,13 @@ def test_wrong_usage_is_exit_code_2(run):
         assert ran.err
 
 
-def test_the_version(run):
+def test_the_version_is_printed(run):
     import geovision
 
     assert run("--version").out == f"{geovision.__version__}\n"
 
 
-def test_debug_shows_where_an_error_arose():
+def test_debug_shows_the_traceback():
     result = subprocess.run(
         [*GEOVISION, "--debug", "info", "cloud-resnet5"], capture_output=True, text=True, check=False
     )
@@ -180,7 +180,7 @@ def test_debug_shows_where_an_error_arose():
     assert "UnknownModelError" in result.stderr
 
 
-def test_a_reader_who_leaves_early_hears_no_complaint():
+def test_a_closed_output_pipe_is_no_error():
     process = subprocess.Popen(
         [*GEOVISION, "list", "--backbones", "--format", "jsonl"],
         stdout=subprocess.PIPE,
@@ -193,7 +193,7 @@ def test_a_reader_who_leaves_early_hears_no_complaint():
     process.stderr.close()
 
 
-def test_an_interrupt_leaves_with_130(photos: Path):
+def test_an_interrupt_exits_with_130(photos: Path):
     process = subprocess.Popen(
         [*GEOVISION, "audit", "ccsn", str(photos)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -205,12 +205,12 @@ def test_an_interrupt_leaves_with_130(photos: Path):
     assert "Traceback" not in err
 
 
-# --- on files -----------------------------------------------------------------------------------
+# --- commands on files --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated skies in CCSN's own layout."""
+    """Generate sky images in the layout of CCSN."""
     from geovision.datasets.ccsn import CCSN
 
     return CCSN.synthetic(tmp_path_factory.mktemp("skies"), 55, seed=3)
@@ -218,7 +218,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a short training from the command line."""
+    """Train briefly from the command line and return the folder."""
     out = tmp_path_factory.mktemp("runs") / "one"
     arguments = [
         "train",
@@ -244,7 +244,7 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_train_prints_where_the_model_is_and_evaluate_scores_it(
+def test_train_prints_the_path_of_the_model_and_evaluate_scores_it(
     run, photos: Path, trained: Path, tmp_path: Path
 ):
     out = tmp_path / "report"
@@ -292,7 +292,7 @@ def test_training_twice_into_one_folder_is_refused(run, photos: Path, trained: P
     assert "choose another folder" in ran.err.splitlines()[-1]
 
 
-def test_own_photos_train_with_their_own_classes(run, photos: Path, tmp_path: Path):
+def test_user_photos_train_with_their_own_classes(run, photos: Path, tmp_path: Path):
     own = tmp_path / "own"
     for name, code in (("fair", "Cu"), ("grey", "St")):
         (own / name).mkdir(parents=True)
@@ -315,13 +315,15 @@ def test_own_photos_train_with_their_own_classes(run, photos: Path, tmp_path: Pa
     )
     assert ran.code == 0, ran.err
     assert ran.out == f"{out / 'model'}\n"
-    answers = run("predict", out, own / "fair", "--format", "jsonl", "--top", "2").out.splitlines()
-    for line in map(json.loads, answers):
+    predictions = run("predict", out, own / "fair", "--format", "jsonl", "--top", "2").out.splitlines()
+    for line in map(json.loads, predictions):
         assert {line["label"], line["label_2"]} == {"fair", "grey"}
         assert line["probability"] + line["probability_2"] == pytest.approx(1, abs=1e-5)
 
 
-def test_predict_goes_on_after_a_bad_file_and_names_it(run, photos: Path, trained: Path, tmp_path: Path):
+def test_predict_continues_after_a_damaged_file_and_names_it(
+    run, photos: Path, trained: Path, tmp_path: Path
+):
     bad = tmp_path / "letter.jpg"
     bad.write_text("Dear sky,", encoding="utf-8")
     good = sorted((photos / "Ac").iterdir())
@@ -339,7 +341,7 @@ def test_predict_goes_on_after_a_bad_file_and_names_it(run, photos: Path, traine
     ]
 
 
-def test_predict_shows_what_is_known_about_the_class(run, photos: Path, trained: Path):
+def test_predict_shows_the_description_of_the_class(run, photos: Path, trained: Path):
     photo = sorted((photos / "Cu").iterdir())[0]
     page = run("predict", trained, photo, "--card", "--lang", "zh").out
     line = json.loads(run("predict", trained, photo, "--card", "--lang", "zh", "--format", "jsonl").out)
@@ -351,7 +353,7 @@ def test_predict_shows_what_is_known_about_the_class(run, photos: Path, trained:
     assert "caution" not in page
 
 
-def test_predict_and_evaluate_want_weights(run, photos: Path, tmp_path: Path):
+def test_predict_and_evaluate_need_weights(run, photos: Path, tmp_path: Path):
     train = "geovision train cloud-resnet18 --dataset ccsn"
     assert_one_line(
         run("predict", "cloud-resnet18", photos), 1, f"no trained weights of cloud-resnet18 exist.*{train}"
@@ -365,7 +367,7 @@ def test_predict_and_evaluate_want_weights(run, photos: Path, tmp_path: Path):
     assert_one_line(run("evaluate", "cloud-resnet18", "--data", photos), 1, "no trained weights")
 
 
-def test_train_says_what_is_wrong(run, photos: Path, tmp_path: Path):
+def test_train_reports_invalid_arguments(run, photos: Path, tmp_path: Path):
     assert_one_line(run("train", "cloud-tiny", "--data", tmp_path / "none"), 1, "no such folder")
     assert_one_line(
         run("train", "cloud-tiny", "--data", photos, "--dataset", "ccns"), 2, "Did you mean 'ccsn'"
@@ -377,7 +379,7 @@ def test_train_says_what_is_wrong(run, photos: Path, tmp_path: Path):
     )
 
 
-def test_audit_writes_what_it_found(run, photos: Path, tmp_path: Path):
+def test_audit_writes_its_findings(run, photos: Path, tmp_path: Path):
     ran = run("audit", "ccsn", photos, "--out", tmp_path / "audit", "--format", "json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["photos"] == 55
@@ -385,7 +387,7 @@ def test_audit_writes_what_it_found(run, photos: Path, tmp_path: Path):
     assert_one_line(run("audit", "ccns", photos), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'")
 
 
-def test_download_of_an_unknown_data_set(run, tmp_path: Path):
+def test_download_suggests_the_nearest_dataset(run, tmp_path: Path):
     assert_one_line(
         run("download", "ccns", tmp_path), 2, "'ccns' is not a geovision dataset. Did you mean 'ccsn'"
     )
@@ -394,7 +396,7 @@ def test_download_of_an_unknown_data_set(run, tmp_path: Path):
 # --- recipes ------------------------------------------------------------------------------------
 
 
-def test_the_recipe_is_that_of_the_beginning():
+def test_the_recipe_depends_on_pretrained_weights():
     from geovision.training import select_recipe
 
     spec = registry.find_model("cloud-resnet18")

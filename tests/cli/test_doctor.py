@@ -1,4 +1,4 @@
-"""`geovision doctor`: what is broken is named in one line, with what mends it."""
+"""`geovision doctor`: each fault is named in one line together with its remedy."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from geovision.cli import doctor
 
 COMMAND = [sys.executable, "-P", "-c", "from geovision.cli import main; main(['doctor'])"]
 
-# What the ordinary torchvision says on import beside a CPU build of torch.
+# Warning of the default torchvision on import next to a CPU build of torch.
 BROKEN_PAIR = 'raise RuntimeError("operator torchvision::nms does not exist")\n'
 
 
 def findings(output: str) -> dict[str, tuple[str, str]]:
-    """Subject to (status, text) of each line."""
+    """Return subject -> (status, text) of each line."""
     rows = [re.split(r"  +", line, maxsplit=2) for line in output.splitlines()]
     return {subject: (status, text) for status, subject, text in rows}
 
 
 def module_that(folder: Path, name: str, source: str) -> dict[str, str]:
-    """Environment in which `name` is a module with this source, before any installed one."""
+    """Return an environment in which `name` is this module, before any installed one."""
     package = folder / name
     package.mkdir()
     (package / "__init__.py").write_text(source, encoding="utf-8")
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
-def test_this_installation_is_whole():
+def test_this_installation_has_no_findings():
     result = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
     seen = findings(result.stdout)
     assert result.returncode == 0, result.stdout
@@ -50,7 +50,7 @@ def test_this_installation_is_whole():
         assert subject in seen
 
 
-def test_a_torchvision_that_does_not_fit_is_explained(tmp_path: Path):
+def test_an_incompatible_torchvision_is_explained(tmp_path: Path):
     environment = module_that(tmp_path, "torchvision", BROKEN_PAIR)
     result = subprocess.run(COMMAND, capture_output=True, text=True, check=False, env=environment)
     seen = findings(result.stdout)
@@ -65,21 +65,21 @@ def test_a_torchvision_that_does_not_fit_is_explained(tmp_path: Path):
     assert seen["torch"][0] == "ok"
 
 
-def test_a_library_that_kills_the_interpreter_is_named_and_the_rest_is_tried(
+def test_a_library_that_crashes_the_interpreter_is_named_and_the_rest_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     environment = module_that(tmp_path, "deadly", "import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
-    told = {
+    errors = {
         each.module: each.error for each in doctor.import_modules(["json", "deadly", "csv", "no_such_module"])
     }
-    assert list(told) == ["json", "deadly", "csv", "no_such_module"]
-    assert told["json"] == told["csv"] == ""
-    assert "the import crashed the interpreter" in told["deadly"]
-    assert told["no_such_module"] == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert list(errors) == ["json", "deadly", "csv", "no_such_module"]
+    assert errors["json"] == errors["csv"] == ""
+    assert "the import crashed the interpreter" in errors["deadly"]
+    assert errors["no_such_module"] == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
-def test_what_is_missing_or_too_old_says_how_to_get_it():
+def test_missing_or_outdated_libraries_are_reported_with_the_install_command():
     core = [
         doctor.RequirementSpec("no-such-library", ">=2"),
         doctor.RequirementSpec("packaging", ">=9999"),
@@ -133,14 +133,14 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch
     assert not (tmp_path / "fresh").exists()
 
 
-def test_fewer_threads_than_cores_are_told(monkeypatch: pytest.MonkeyPatch):
+def test_fewer_threads_than_cores_are_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert "OMP_NUM_THREADS=1" in doctor.check_threads(1, 8, openmp=True).message
     assert doctor.check_threads(8, 8, openmp=True).status == "ok"
     assert doctor.check_threads(8, 8, openmp=False).status == "warn"
 
 
-def test_working_offline_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_offline_mode_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE set: downloads are disabled" in doctor.check_network().message

@@ -1,4 +1,4 @@
-"""Files of rain through a model by the command: what it says and refuses, and that nothing is lost then."""
+"""The command `grid`: predictions from files of rain, its errors, and no loss of existing files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def saved(coarse: CoarseRain, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that the command trained."""
+    """Return a model that the command trained."""
     out = tmp_path_factory.mktemp("run")
     code = run(
         "train", "downscale-quantile-mapping", "--data", coarse.root, "--split", "2001-2006", "--out", out
@@ -43,7 +43,7 @@ def saved(coarse: CoarseRain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "model"
 
 
-def test_a_hydrologists_three_commands(
+def test_train_evaluate_and_grid_run_in_sequence(
     saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("evaluate", saved, "--data", coarse.root, "--split", "2007-2008", "--n-bootstrap", 0) == 0
@@ -56,10 +56,8 @@ def test_a_hydrologists_three_commands(
     assert (fine(out).fillna(0) >= 0).all()
 
 
-def unlabelled(
-    coarse: CoarseRain, path: Path, change=lambda values: values, units: str | None = None
-) -> Path:
-    """Coarse rain in kg m-2 s-1 again, changed, saying another unit or none."""
+def with_unit(coarse: CoarseRain, path: Path, change=lambda values: values, units: str | None = None) -> Path:
+    """Write changed coarse rain, in kg m-2 s-1, with another unit attribute or none."""
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
     dataset["precipitation"].values = change(dataset["precipitation"].values)
     dataset["precipitation"].attrs.pop("units")
@@ -70,7 +68,7 @@ def unlabelled(
     return path
 
 
-def _holed(values: np.ndarray) -> np.ndarray:
+def _with_gaps(values: np.ndarray) -> np.ndarray:
     values = values.copy()
     values[5] = np.nan
     return values
@@ -96,24 +94,24 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_bad_rain_is_one_clear_line_and_nothing_is_written(
+def test_invalid_rain_is_one_line_of_error_and_nothing_is_written(
     what: str, saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, units, options, message = CHANGES[what]
-    bad = unlabelled(coarse, tmp_path / "bad.nc", change, units)
+    bad = with_unit(coarse, tmp_path / "bad.nc", change, units)
     out = tmp_path / "out.nc"
-    out.write_text("what stood there")
+    out.write_text("previous content")
     assert run("grid", saved, bad, "--out", out, *options) == 1
-    told = capsys.readouterr().err.strip().splitlines()
-    assert message in told[-1]
-    assert "bad.nc" in told[-1]
-    assert out.read_text() == "what stood there"
+    output = capsys.readouterr().err.strip().splitlines()
+    assert message in output[-1]
+    assert "bad.nc" in output[-1]
+    assert out.read_text() == "previous content"
 
 
-def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, tmp_path: Path) -> None:
-    rounded = unlabelled(coarse, tmp_path / "a.nc", lambda v: np.where(v > 0, v, -1e-10), "[kg m-2 s-1]")
+def test_rounding_and_dry_days_are_no_error(saved: Path, coarse: CoarseRain, tmp_path: Path) -> None:
+    rounded = with_unit(coarse, tmp_path / "a.nc", lambda v: np.where(v > 0, v, -1e-10), "[kg m-2 s-1]")
     assert run("grid", saved, rounded, "--out", tmp_path / "a_out.nc") == 0
-    holed = unlabelled(coarse, tmp_path / "b.nc", _holed)
+    holed = with_unit(coarse, tmp_path / "b.nc", _with_gaps)
     assert run("grid", saved, holed, "--out", tmp_path / "b_out.nc", "--unit", "pr=kg m-2 s-1") == 0
     plain, with_hole = fine(tmp_path / "a_out.nc"), fine(tmp_path / "b_out.nc")
     assert np.isnan(with_hole[5]).all()
@@ -124,7 +122,7 @@ def test_rounding_and_empty_days_are_no_error(saved: Path, coarse: CoarseRain, t
 @pytest.mark.parametrize(
     ("order", "message"), [([2, 0, 1], "times are out of order"), ([0, 1, 1], "1 duplicated times")]
 )
-def test_times_that_are_shuffled_or_double(
+def test_shuffled_or_duplicate_times_are_reported(
     order: list[int],
     message: str,
     saved: Path,
@@ -138,7 +136,9 @@ def test_times_that_are_shuffled_or_double(
     assert message in capsys.readouterr().err
 
 
-def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseRain, tmp_path: Path) -> None:
+def test_other_regions_and_missing_or_unknown_fields_are_refused(
+    saved: Path, coarse: CoarseRain, tmp_path: Path
+) -> None:
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")
     dataset.assign_coords(lat=dataset["lat"] - 80).to_netcdf(tmp_path / "south.nc", engine="h5netcdf")
     model = geovision.load(saved)
@@ -153,7 +153,7 @@ def test_other_ground_and_missing_or_unknown_fields(saved: Path, coarse: CoarseR
         predict_grid(geovision.create("cloud-tiny"), {}, tmp_path / "out.nc")
 
 
-def test_what_is_read_is_not_written_over(
+def test_input_files_are_not_overwritten(
     saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "sub").mkdir()
@@ -165,7 +165,7 @@ def test_what_is_read_is_not_written_over(
     assert rain.read_bytes() == (coarse.root / "rain_coarse.nc").read_bytes()
 
 
-def test_a_part_of_the_grid_is_answered_and_told(
+def test_a_part_of_the_grid_is_predicted_and_reported(
     saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
@@ -195,14 +195,14 @@ def test_one_of_several_variables_is_chosen(
     assert float(other.sum()) > 1.2 * float(one.sum())
 
 
-def test_a_rotated_grid_without_its_pole_is_told_it(coarse: CoarseRain, tmp_path: Path) -> None:
-    """The axes of the file are degrees about a pole that it does not name."""
+def test_the_pole_of_a_rotated_grid_can_be_given(coarse: CoarseRain, tmp_path: Path) -> None:
+    """The axes of the file are degrees about a pole that the file does not name."""
     rotated = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf").load()
     rotated = rotated.assign_coords(lat=rotated["lat"] - 40, lon=rotated["lon"] + 4)
     rotated.to_netcdf(tmp_path / "rotated.nc", engine="h5netcdf")
     geovision.create("downscale-bilinear", **coarse.model_kwargs()).save(tmp_path / "model")
     arguments = "grid", tmp_path / "model", tmp_path / "rotated.nc", "--out", tmp_path / "out.nc"
-    assert run(*arguments, "--pole", "pr=50,176") == 0  # its equator passes 40 N at 4 W
+    assert run(*arguments, "--pole", "pr=50,176") == 0  # its equator passes through 40 N, 4 W
     found, straight = fine(tmp_path / "out.nc"), coarse.root / "rain_coarse.nc"
     predict_grid(geovision.load(tmp_path / "model"), {"pr": straight}, tmp_path / "straight.nc")
     middle = {"lat": slice(39, 41), "lon": slice(-5, -3)}
@@ -210,7 +210,7 @@ def test_a_rotated_grid_without_its_pole_is_told_it(coarse: CoarseRain, tmp_path
     assert np.corrcoef(found.sel(middle).values.ravel(), expected.values.ravel())[0, 1] > 0.99
 
 
-def test_what_runs_freely_is_corrected_by_the_command(
+def test_free_running_simulations_are_corrected_by_the_command(
     coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("rain_coarse.nc", "rain_fine.nc"):
@@ -218,18 +218,18 @@ def test_what_runs_freely_is_corrected_by_the_command(
     table = (coarse.root / "grids.toml").read_text()
     (tmp_path / "grids.toml").write_text(table + "synchronous = false\n")
     assert run("train", "downscale-tiny", "--data", tmp_path, "--out", tmp_path / "net") != 0
-    told = capsys.readouterr().err
-    assert "are not paired with its targets" in told
-    assert "downscale-quantile-mapping" in told
+    output = capsys.readouterr().err
+    assert "are not paired with its targets" in output
+    assert "downscale-quantile-mapping" in output
     assert run("train", "downscale-quantile-delta", "--data", tmp_path, "--out", tmp_path / "qdm") == 0
     assert run("evaluate", tmp_path / "qdm" / "model", "--data", tmp_path, "--n-bootstrap", 0) == 0
-    told = capsys.readouterr().out
-    assert "distributions alone are scored" in told
-    assert "quantile_bias(q=0.99)" in told
-    assert "rmse" not in told
+    output = capsys.readouterr().out
+    assert "only distributions are scored" in output
+    assert "quantile_bias(q=0.99)" in output
+    assert "rmse" not in output
 
 
-def test_statistics_hold_nothing_back_and_a_network_says_what_it_lacks(
+def test_closed_form_models_use_every_group_and_networks_report_too_few(
     coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = "--data", coarse.root, "--split", "2003"
@@ -242,7 +242,7 @@ def test_statistics_hold_nothing_back_and_a_network_says_what_it_lacks(
     )
 
 
-def test_another_calendar_than_that_of_training_is_answered(
+def test_another_calendar_than_that_of_training_is_predicted(
     saved: Path, coarse: CoarseRain, tmp_path: Path
 ) -> None:
     write(tmp_path, 40, seed=5, size=(32, 48), calendar="noleap", start="2004-02-20")
@@ -252,7 +252,7 @@ def test_another_calendar_than_that_of_training_is_answered(
     assert len(dates) == 40
 
 
-def test_options_of_the_command(
+def test_invalid_options_of_the_command_are_refused(
     saved: Path, coarse: CoarseRain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rain = coarse.root / "rain_coarse.nc"
@@ -267,7 +267,7 @@ def test_options_of_the_command(
     assert "fields are written as .nc or .zarr" in capsys.readouterr().err
 
 
-def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp_path: Path) -> None:
+def test_the_command_trains_with_head_and_factor(coarse: CoarseRain, tmp_path: Path) -> None:
     code = run(
         "train",
         "downscale-tiny",
@@ -289,7 +289,7 @@ def test_training_by_the_command_takes_heads_and_factors(coarse: CoarseRain, tmp
 
 
 @pytest.mark.parametrize(("name", "channels"), [("quantile-mapping", 1), ("nearest", 1), ("ridge", 21)])
-def test_what_looks_at_rain_alone_asks_for_no_other_field(name: str, channels: int, tmp_path: Path) -> None:
+def test_models_of_rain_alone_need_no_other_field(name: str, channels: int, tmp_path: Path) -> None:
     data = IberiaWinters.synthetic(tmp_path / "data", 24, seed=1)
     with pytest.raises(SystemExit) as ended:
         main(

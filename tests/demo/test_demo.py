@@ -1,4 +1,4 @@
-"""The demonstration: every task of the registry ends on one page that stands on its own."""
+"""Demonstration: every task of the registry is shown on one self-contained page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from geovision.spec import Stage, Task
 
 
 def _reduced(task: Task) -> Task:
-    """The same task with a demonstration of few samples and one epoch."""
+    """Return the task with a demonstration of few samples and one epoch."""
     stages = tuple(dataclasses.replace(stage, epochs=1) for stage in task.demo.recipe.stages[:1])
     recipe = dataclasses.replace(task.demo.recipe, stages=stages or (Stage(epochs=1),))
     return dataclasses.replace(
@@ -41,17 +41,17 @@ def _registered(patch: pytest.MonkeyPatch, tasks: Mapping[str, Task]) -> None:
 
 @pytest.fixture(scope="module")
 def folder_of_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures, one of them deeper down, a damaged one and a file that is no picture."""
+    """Write two images, one in a subfolder, a damaged one and a text file."""
     folder = tmp_path_factory.mktemp("photos")
     sky.write(folder, 2, seed=5, size=(90, 120))
     (folder / "damaged & broken.jpg").write_bytes(b"\xff\xd8 cut off")
-    (folder / "notes.txt").write_text("where I stood")
+    (folder / "notes.txt").write_text("my position")
     return folder
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, folder_of_photos: Path) -> Iterator[Path]:
-    """The page of all tasks, with photos."""
+    """Write the page of all tasks, with photos."""
     tasks = {name: _reduced(task) for name, task in registry.tasks().items()}
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +61,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, folder_of_photos: Path) ->
 
 
 class _References(HTMLParser):
-    """Everything that a browser would load or link to."""
+    """All references that a browser would load or link to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -83,8 +83,8 @@ class _References(HTMLParser):
         assert self.open.pop() == tag
 
 
-def _check_stands_alone(index: Path) -> list[str]:
-    """Every reference is a file beside the page or a place on it; gives the files."""
+def _check_self_contained(index: Path) -> list[str]:
+    """Check that references are local files or anchors, and return the files."""
     text = index.read_text(encoding="utf-8")
     found = _References(text)
     assert not found.open
@@ -96,17 +96,17 @@ def _check_stands_alone(index: Path) -> list[str]:
     return files
 
 
-def test_the_page_stands_on_its_own(written: Path) -> None:
-    files = _check_stands_alone(written)
+def test_the_page_is_self_contained(written: Path) -> None:
+    files = _check_self_contained(written)
     for name in registry.list_tasks():
         assert sum(each.startswith(f"{name}/answers/") for each in files) >= 4
         assert any(each.startswith(f"{name}/report/") for each in files)
     for each in files:
-        with Image.open(written.parent / unquote(each)) as picture:
-            assert min(picture.size) > 50
+        with Image.open(written.parent / unquote(each)) as image:
+            assert min(image.size) > 50
 
 
-def test_the_table_holds_what_was_measured(written: Path) -> None:
+def test_the_table_holds_the_measured_scores(written: Path) -> None:
     text = html.unescape(written.read_text(encoding="utf-8"))
     for task in registry.tasks().values():
         section = text.split(f'<section id="{task.name}">')[1].split("</section>")[0]
@@ -114,7 +114,7 @@ def test_the_table_holds_what_was_measured(written: Path) -> None:
         assert task.metrics[0] == measured["headline"]
         for name, figure in measured["metrics"].items():
             row = section.split(f'<th scope="row">{name.replace("_", " ")}<')[1].split("</tr>")[0]
-            # Of so few samples some scores do not exist: no polar low among them, no curve.
+            # Without a polar low among so few samples, some scores are undefined.
             shown = "–" if figure["value"] is None else f"{figure['value']:.3f}"
             assert f'<td class="number">{shown}</td>' in row
             if figure["low"] is not None:
@@ -122,7 +122,7 @@ def test_the_table_holds_what_was_measured(written: Path) -> None:
         assert f"<b>{measured['samples']}</b><span>validation samples" in section
 
 
-def test_the_page_says_what_is_generated(written: Path) -> None:
+def test_the_page_marks_generated_data(written: Path) -> None:
     text = written.read_text(encoding="utf-8")
     for task in registry.tasks().values():
         section = text.split(f'<section id="{task.name}">')[1].split("</section>")[0]
@@ -130,12 +130,12 @@ def test_the_page_says_what_is_generated(written: Path) -> None:
         assert "The inputs here are generated" in section
 
 
-def test_the_model_beside_the_page_can_be_loaded(written: Path) -> None:
+def test_the_model_next_to_the_page_can_be_loaded(written: Path) -> None:
     for name in registry.list_tasks():
         assert geovision.load(written.parent / name / "model").task.name == name
 
 
-def test_photos_are_answered_or_the_page_says_why_not(written: Path) -> None:
+def test_photos_are_predicted_or_the_page_gives_the_reason(written: Path) -> None:
     text = written.read_text(encoding="utf-8")
     photos = text.split('<section id="photos">')[1].split("</section>")[0]
     for task in registry.tasks().values():
@@ -148,28 +148,28 @@ def test_photos_are_answered_or_the_page_says_why_not(written: Path) -> None:
             assert f"no trained weights for the task {task.name}" in " ".join(photos.split())
 
 
-def test_what_a_model_says_about_photos_is_on_the_page(tmp_path: Path, folder_of_photos: Path) -> None:
+def test_predictions_of_photos_are_on_the_page(tmp_path: Path, folder_of_photos: Path) -> None:
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(64, 64))
-    answered = predict_photos(model, folder_of_photos, tmp_path / "photos" / "cloud")
-    assert [photo.name for photo in answered.photos] == ["Ac/Ac-N001.jpg", "As/As-N001.jpg"]
-    assert [name for name, _ in answered.unreadable] == ["damaged & broken.jpg"]
-    assert list(answered.skipped) == ["notes.txt"]
-    files = _check_stands_alone(page.write_page(tmp_path, [], [answered]))
+    predicted = predict_photos(model, folder_of_photos, tmp_path / "photos" / "cloud")
+    assert [photo.name for photo in predicted.photos] == ["Ac/Ac-N001.jpg", "As/As-N001.jpg"]
+    assert [name for name, _ in predicted.unreadable] == ["damaged & broken.jpg"]
+    assert list(predicted.skipped) == ["notes.txt"]
+    files = _check_self_contained(page.write_page(tmp_path, [], [predicted]))
     assert files == ["photos/cloud/0001.jpg", "photos/cloud/0002.jpg"]
     with Image.open(tmp_path / files[0]) as thumbnail:
         assert thumbnail.size == (120, 90)
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    for photo in answered.photos:
+    for photo in predicted.photos:
         article = text.split(f'alt="Your photo {photo.name}"')[1].split("</article>")[0]
-        answer = photo.prediction
-        assert answer.card is not None
-        assert answer.card.name.en in article
-        assert answer.card.name.zh in article
-        assert f">{answer.word}<" in article
-        for code, probability in answer.top(3):
+        prediction = photo.prediction
+        assert prediction.card is not None
+        assert prediction.card.name.en in article
+        assert prediction.card.name.zh in article
+        assert f">{prediction.word}<" in article
+        for code, probability in prediction.top(3):
             assert re.search(rf"<b>{code}</b>.*{100 * probability:.0f} %", article)
-        for fact in answer.card.facts:
+        for fact in prediction.card.facts:
             assert html.escape(fact.text.en) in article
     assert "damaged &amp; broken.jpg" in text
     assert "notes.txt" in text
@@ -177,18 +177,18 @@ def test_what_a_model_says_about_photos_is_on_the_page(tmp_path: Path, folder_of
 
 def test_a_flag_is_explained(tmp_path: Path, folder_of_photos: Path) -> None:
     model = geovision.create("cloud-tiny", size=(64, 64))
-    answered = predict_photos(model, folder_of_photos / "Ac", tmp_path)
+    predicted = predict_photos(model, folder_of_photos / "Ac", tmp_path)
     flagged = [
         dataclasses.replace(photo, prediction=dataclasses.replace(photo.prediction, flags=("outlier",)))
-        for photo in answered.photos
+        for photo in predicted.photos
     ]
-    page.write_page(tmp_path, [], [dataclasses.replace(answered, photos=flagged)])
+    page.write_page(tmp_path, [], [dataclasses.replace(predicted, photos=flagged)])
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert page.FLAGS["outlier"] in text
     assert 'class="word flagged"' in text
 
 
-def test_without_weights_the_page_says_so(tmp_path: Path) -> None:
+def test_missing_weights_are_stated_on_the_page(tmp_path: Path) -> None:
     task = registry.find_task("cloud")
     text = page.write_page(tmp_path, [], [PhotoPredictions(task)]).read_text(encoding="utf-8")
     assert "no trained weights for the task cloud" in text
@@ -211,12 +211,12 @@ def test_a_missing_folder_of_photos_stops_before_anything_is_written(tmp_path: P
     assert not (tmp_path / "demo").exists()
 
 
-def test_a_page_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_an_unwritable_page_is_reported_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match=r"file: cannot create a folder \(File exists\); choose"):
         demo.run_demo(tmp_path / "file", progress=False)
 
 
-def test_a_mistyped_task_names_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_task_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownTaskError, match="cloud"):
         demo.run_demo(tmp_path, tasks=["clouds"], progress=False)

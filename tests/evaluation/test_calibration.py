@@ -1,4 +1,4 @@
-"""Temperatures: against another minimiser, against the truth that made the labels, and at their limits."""
+"""Temperature scaling: against another optimizer, known temperatures and its limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from geovision.evaluation.cross_validation import calibrate_folds
 
 
 def sample(n: int, temperature: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits that are right at this temperature, and labels drawn so."""
+    """Return logits that are calibrated at this temperature, and labels drawn from them."""
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(n, 11, generator=generator)
     labels = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)[:, 0]
@@ -37,7 +37,7 @@ def record(logits: torch.Tensor, labels: torch.Tensor, folds: torch.Tensor | Non
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
+def test_the_temperature_of_the_labels_is_recovered(temperature: float) -> None:
     assert fit_temperature(*sample(20000, temperature)) == pytest.approx(temperature, rel=0.03)
 
 
@@ -56,7 +56,7 @@ def test_no_other_temperature_is_better(seed: int, temperature: float, n: int) -
     assert loss(np.log(fit_temperature(logits, labels))) <= best.fun + 1e-7
 
 
-def test_answers_that_are_all_right_take_it_to_its_limit() -> None:
+def test_correct_predictions_alone_give_the_limit() -> None:
     logits = torch.eye(11)
     assert fit_temperature(logits, torch.arange(11)) == TEMPERATURE_BOUNDS[0]
     assert fit_temperature(-logits, torch.arange(11)) == TEMPERATURE_BOUNDS[1]
@@ -103,13 +103,13 @@ def test_a_dataset_calibrates_a_model_and_is_recorded(tmp_path: Path) -> None:
     )
 
 
-def test_only_logits_of_the_models_classes_serve() -> None:
+def test_only_logits_of_the_classes_of_the_model_are_accepted() -> None:
     model = geovision.create("cloud-tiny", classes=["a", "b"])
     with pytest.raises(InputError, match="logits of the model's own classes"):
         calibrate_classes(model, record(*sample(20, 1.0)))
 
 
-def test_no_sample_has_a_part_in_its_own_calibration() -> None:
+def test_no_sample_calibrates_its_own_fold() -> None:
     logits, labels = sample(300, 2.0)
     folds = torch.arange(300) % 3
     _, before = calibrate_folds(record(logits, labels, folds))

@@ -1,4 +1,4 @@
-"""Probabilities of masks that mean what they say."""
+"""Calibration of mask probabilities."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from geovision.evaluation import calibrate, calibrate_mask, fit_platt, predict_b
 from geovision.metrics import create
 
 
-def test_the_fit_is_that_of_scikit_learn() -> None:
+def test_the_fit_matches_scikit_learn() -> None:
     linear = pytest.importorskip("sklearn.linear_model")
     rng = np.random.default_rng(0)
     logits = rng.normal(-1, 3, 4000)
-    truth = rng.random(4000) < 1 / (1 + np.exp(2.5 - 0.4 * logits))  # too sure, and yes too often
+    truth = rng.random(4000) < 1 / (
+        1 + np.exp(2.5 - 0.4 * logits)
+    )  # overconfident, and biased towards positive cells
     temperature, offset = fit_platt(torch.tensor(logits), torch.tensor(truth))
     other = linear.LogisticRegression(C=np.inf, tol=1e-9, max_iter=1000).fit(logits[:, None], truth)
     assert 1 / temperature == pytest.approx(float(other.coef_[0, 0]), rel=1e-3)
@@ -29,18 +31,18 @@ def test_the_fit_is_that_of_scikit_learn() -> None:
         fit_platt(torch.zeros(5), torch.zeros(5))
 
 
-def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -> None:
+def test_calibration_corrects_overestimated_probabilities_and_is_saved(tmp_path: Path) -> None:
     data = HailSamples(HailSamples.synthetic(tmp_path / "hail", 12, seed=7, size=(16, 16), windows=2))
     torch.manual_seed(0)
     model = geovision.create("hail-tiny", model_args={"width": 4, "unet_width": 4})
     truth_rate = float(torch.cat([each.truth for each in predict_batches(model, data)]).nanmean())
     assert truth_rate > 0
     temperature, offset = calibrate_mask(model, data, batch_size=4)
-    said = torch.cat([each.prediction for each in predict_batches(model, data)])
+    predicted = torch.cat([each.prediction for each in predict_batches(model, data)])
     truth = torch.cat([each.truth for each in predict_batches(model, data)])
-    # The maximum of the likelihood says the event as often as it happens.
-    assert float(said.nanmean()) == pytest.approx(truth_rate, rel=0.02)
-    assert float(create("brier_skill", model.target)(said, truth)) > -0.01
+    # At the maximum of the likelihood, the mean probability equals the event frequency.
+    assert float(predicted.nanmean()) == pytest.approx(truth_rate, rel=0.02)
+    assert float(create("brier_skill", model.target)(predicted, truth)) > -0.01
     model.save(tmp_path / "model")
     again = geovision.load(tmp_path / "model")
     assert (float(again.head.temperature), float(again.head.offset)) == pytest.approx((temperature, offset))
@@ -48,7 +50,7 @@ def test_a_mask_that_says_yes_too_often_is_mended_and_keeps_it(tmp_path: Path) -
         calibrate_mask(geovision.create("cloud-tiny"), data)
 
 
-def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Path, capsys) -> None:
+def test_the_end_of_training_and_the_command_fit_the_validation_samples(tmp_path: Path, capsys) -> None:
     root = HailSamples.synthetic(tmp_path / "hail", 24, seed=7, size=(16, 16), windows=2)
     options = ["--dataset", "hail-samples", "--data", str(root)]
     run = tmp_path / "run"
@@ -67,7 +69,7 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     )
     card = (run / "model" / "README.md").read_text("utf-8")
     assert f"- calibration:\n  - data: hail-samples\n  - samples: {len(held_back)}\n" in card
-    # What was fitted before is no part of the next fit.
+    # A new fit ignores the previous one.
     again = geovision.load(run / "model")
     assert calibrate(again, held_back) == pytest.approx(
         {name: record[name] for name in ("temperature", "offset")}, rel=1e-3
@@ -76,9 +78,9 @@ def test_the_end_of_training_and_the_command_fit_what_was_held_back(tmp_path: Pa
     whole = geovision.load(run / "model")
     assert whole.training_record["calibration"]["samples"] == len(HailSamples(root)) == 24
     assert float(whole.head.offset) != float(model.head.offset)
-    said = torch.cat([each.prediction for each in predict_batches(whole, HailSamples(root))])
+    predicted = torch.cat([each.prediction for each in predict_batches(whole, HailSamples(root))])
     truth = torch.cat([each.truth for each in predict_batches(whole, HailSamples(root))])
-    assert float(said.nanmean()) == pytest.approx(float(truth.nanmean()), rel=0.02)
+    assert float(predicted.nanmean()) == pytest.approx(float(truth.nanmean()), rel=0.02)
 
 
 def test_classes_are_calibrated_by_the_same_command(tmp_path: Path, skies: Path) -> None:
@@ -91,7 +93,7 @@ def test_classes_are_calibrated_by_the_same_command(tmp_path: Path, skies: Path)
     assert float(found.head.temperature) != 1
 
 
-def test_what_has_no_probability_is_refused(tmp_path: Path) -> None:
+def test_fields_without_probabilities_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="predicts a field, which has no probability"):
         calibrate(geovision.create("downscale-unet", model_args={"widths": [4, 6, 8]}), None)
 

@@ -1,4 +1,4 @@
-"""Cross-validation with real trainings: who judges whom, going on after a kill, and its refusals."""
+"""Cross-validation with real training: folds, resumption after a kill, and errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZE = (32, 32)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> CCSN:
-    """Six pictures of each of three genera in CCSN's layout; the last of each is a copy of the first."""
+    """Write six images of each of three genera in CCSN's layout; the last of each copies the first."""
     root = tmp_path_factory.mktemp("ccsn")
     random = np.random.default_rng(0)
     for number, name in enumerate(("Ci", "Cu", "St")):
@@ -40,8 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> CCSN:
         for index in range(1, 6):
             coarse = random.uniform(0, 255, (5, 5, 3))
             coarse[..., number] *= 0.3
-            picture = Image.fromarray(coarse.astype(np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
-            picture.save(root / name / f"{name}-N{index:03d}.jpg", quality=95)
+            image = Image.fromarray(coarse.astype(np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
+            image.save(root / name / f"{name}-N{index:03d}.jpg", quality=95)
         shutil.copy(root / name / f"{name}-N001.jpg", root / name / f"{name}-N006.jpg")
     return CCSN(root, size=SIZE)
 
@@ -57,26 +57,28 @@ def finished(data: CCSN, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return out, run(data, out)
 
 
-def test_every_sample_is_judged_once_by_a_model_that_did_not_see_it(
+def test_every_sample_is_predicted_once_by_a_model_not_trained_on_it(
     data: CCSN, finished: tuple[Path, Report]
 ) -> None:
     out, report = finished
-    answers = report.predictions
-    assert sorted(answers.positions.tolist()) == list(range(18))
-    assert [answers.sources[row] for row in answers.positions.argsort()] == [str(path) for path in data.paths]
-    fold_of = dict(zip(answers.positions.tolist(), answers.folds.tolist(), strict=True))
+    predictions = report.predictions
+    assert sorted(predictions.positions.tolist()) == list(range(18))
+    assert [predictions.sources[row] for row in predictions.positions.argsort()] == [
+        str(path) for path in data.paths
+    ]
+    fold_of = dict(zip(predictions.positions.tolist(), predictions.folds.tolist(), strict=True))
     units = {unit: {fold_of[i] for i, u in enumerate(data.groups) if u == unit} for unit in data.groups}
     assert len(units) == 15
     assert all(len(folds) == 1 for folds in units.values())
     for number in (0, 1):
-        own = answers.take(answers.folds == number)
+        own = predictions.take(predictions.folds == number)
         model = geovision.load(out / f"fold-{number}" / "training" / "model")
         assert model.training_record["samples"] == 18 - len(own)
         again = collect_predictions(model, data.subset(own.positions.tolist()))
         torch.testing.assert_close(again.logits, own.logits, atol=1e-4, rtol=1e-4)
 
 
-def test_the_report_says_how_it_came_about(finished: tuple[Path, Report]) -> None:
+def test_the_report_describes_its_method(finished: tuple[Path, Report]) -> None:
     out, report = finished
     kept = json.loads((out / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert kept["metrics"]["macro_f1"]["value"] == report.metrics["macro_f1"].value
@@ -88,17 +90,17 @@ def test_the_report_says_how_it_came_about(finished: tuple[Path, Report]) -> Non
     assert len(kept["notes"]) == 1
 
 
-def test_what_is_finished_is_read_back(data: CCSN, finished: tuple[Path, Report]) -> None:
+def test_finished_folds_are_read_back(data: CCSN, finished: tuple[Path, Report]) -> None:
     out, report = finished
     trained = [out / f"fold-{number}" / "training" / "log.csv" for number in (0, 1)]
     before = [path.stat().st_mtime_ns for path in trained]
-    (out / "fold-1" / "predictions.npz").unlink()  # killed between training and asking
+    (out / "fold-1" / "predictions.npz").unlink()  # killed between training and prediction
     again = run(data, out)
     assert [path.stat().st_mtime_ns for path in trained] == before
     assert again.metrics == report.metrics
 
 
-def test_another_cross_validation_does_not_go_on_here(data: CCSN, finished: tuple[Path, Report]) -> None:
+def test_another_cross_validation_does_not_resume_here(data: CCSN, finished: tuple[Path, Report]) -> None:
     out, _ = finished
     with pytest.raises(
         OptionError, match=r"contains another cross-validation with different recipe; choose another"
@@ -108,14 +110,14 @@ def test_another_cross_validation_does_not_go_on_here(data: CCSN, finished: tupl
         run(data.subset(range(12)), out)
 
 
-def test_folds_that_cut_units_are_owned_up_to(data: CCSN, finished: tuple[Path, Report]) -> None:
-    # The answers of the grouped run, filed under folds that alternate: copies fall on both sides.
+def test_folds_that_split_groups_are_reported(data: CCSN, finished: tuple[Path, Report]) -> None:
+    # Predictions of the grouped run under alternating folds: copies fall into different folds.
     fold = [index % 2 for index in range(18)]
     notes = _notes(finished[1].predictions, 2, data, np.array(fold))
     assert notes[1].startswith("The folds split 3 of 15 groups")
 
 
-def test_folds_spread_classes_and_keep_units(data: CCSN) -> None:
+def test_folds_are_stratified_and_keep_groups(data: CCSN) -> None:
     fold = fold_numbers(data, 2, seed=1)
     assert [np.bincount(data.labels[fold == number]).max() for number in (0, 1)] == [3, 3]
     assert (fold_numbers(data, 2, seed=1) == fold).all()
@@ -127,7 +129,7 @@ class _Plain(CCSN):
     folds = GeoDataset.folds
 
 
-def test_a_data_set_without_folds_is_dealt_by_unit(data: CCSN) -> None:
+def test_a_dataset_without_folds_is_split_by_group(data: CCSN) -> None:
     plain = _Plain(data.root, size=SIZE)
     fold = fold_numbers(plain, 5)
     assert sorted(set(fold.tolist())) == [0, 1, 2, 3, 4]
@@ -145,7 +147,7 @@ def test_fold_numbers_must_fit(data: CCSN) -> None:
         fold_numbers(data, [0] * 18)
 
 
-def test_early_stopping_looks_at_training_units_alone(data: CCSN, tmp_path: Path) -> None:
+def test_early_stopping_uses_training_groups_alone(data: CCSN, tmp_path: Path) -> None:
     recipe = Recipe(stages=(Stage(epochs=1, batch_size=8),), keep="best")
     report = run(data, tmp_path / "cv", recipe=recipe)
     model = geovision.load(tmp_path / "cv" / "fold-0" / "training" / "model")
@@ -154,7 +156,7 @@ def test_early_stopping_looks_at_training_units_alone(data: CCSN, tmp_path: Path
 
 
 def test_processes_that_share_a_folder_share_the_folds(data: CCSN, tmp_path: Path):
-    """While another process holds a fold, this one takes the other, and then waits."""
+    """While another process holds a fold, this one takes the other and then waits."""
     held_by_other = subprocess.Popen(
         [
             sys.executable,
@@ -223,7 +225,7 @@ def test_gridded_models_are_cross_validated_on_the_grids_of_the_data(tmp_path: P
         geovision.cross_validate("downscale-tiny", data, out=tmp_path / "cv", predictors=[], **options)
 
 
-def test_a_model_without_gradient_takes_the_channels_that_it_uses(tmp_path: Path) -> None:
+def test_a_closed_form_model_takes_the_channels_that_it_uses(tmp_path: Path) -> None:
     data = CoarseRain(CoarseRain.synthetic(tmp_path / "rain", 30, seed=3))
     report = geovision.cross_validate(
         "downscale-quantile-mapping", data, out=tmp_path / "cv", folds=2, n_bootstrap=0, progress=False

@@ -1,4 +1,4 @@
-"""A model is asked about every sample of a data set, and what comes of it is scored, shown and kept."""
+"""Evaluation: predictions of a dataset, their scores, reports and files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLASSES = ("Ac", "Cb", "Ci", "Cu", "St")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of each of five genera in CCSN's layout, each class another colour, no two alike."""
+    """Write six different images of each of five genera in CCSN's layout, one color per class."""
     folder = tmp_path_factory.mktemp("ccsn")
     random = np.random.default_rng(0)
     for number, name in enumerate(CLASSES):
@@ -50,8 +50,10 @@ def data(root: Path) -> CCSN:
 
 @pytest.fixture(scope="module")
 def model(data: CCSN) -> GeoModel:
-    """A small network whose last layer is a least-squares fit to some of the pictures: it is right
-    about those, and sometimes about the others."""
+    """Return a network with a last layer that is a least-squares fit to some images.
+
+    It is right about those images, and sometimes about the others.
+    """
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(32, 32))
     seen = data.subset(range(0, 30, 3))
@@ -72,7 +74,7 @@ def predictions(model: GeoModel, data: CCSN) -> Predictions:
 # --- collecting ---------------------------------------------------------------------------------
 
 
-def test_every_sample_is_asked_about_in_its_place(
+def test_every_sample_is_predicted_once_in_order(
     model: GeoModel, data: CCSN, predictions: Predictions
 ) -> None:
     assert len(predictions) == len(data) == 30
@@ -89,31 +91,31 @@ def test_every_sample_is_asked_about_in_its_place(
     torch.testing.assert_close(model.head(predictions.features[rows]).detach(), logits, atol=1e-4, rtol=1e-4)
 
 
-def test_asking_leaves_the_model_as_it_was(model: GeoModel, data: CCSN) -> None:
+def test_prediction_leaves_the_model_unchanged(model: GeoModel, data: CCSN) -> None:
     before = weights_digest(model)
     model.train()
     try:
         collect_predictions(model, data.subset([0, 1]))
         assert model.training
-        assert weights_digest(model) == before  # running statistics did not move
+        assert weights_digest(model) == before  # running statistics are unchanged
     finally:
         model.eval()
 
 
-def test_the_size_is_the_models(model: GeoModel, root: Path, predictions: Predictions) -> None:
+def test_the_size_is_that_of_the_model(model: GeoModel, root: Path, predictions: Predictions) -> None:
     other = collect_predictions(model, CCSN(root, size=(64, 64)))
     torch.testing.assert_close(other.logits, predictions.logits)
 
 
 class _Some(CCSN):
-    """The same files, with only their own classes, in another order."""
+    """The same files with a subset of the classes in another order."""
 
     def build_target(self, records) -> ClassTarget:
         return ClassTarget(("St", "Cu", "Ci", "Cb", "Ac"))
 
 
 class _Merged(CCSN):
-    """The same files, under coarser names."""
+    """The same files with coarser classes."""
 
     class_mapping: ClassVar = ClassMapping(
         {"heap": ("Cu", "Cb"), "veil": ("Ci", "Cs")}, {"other": "mixed skies"}
@@ -128,7 +130,7 @@ class _Merged(CCSN):
         return np.array([self.target.classes.index(name) for name in names])
 
 
-def test_some_of_the_models_classes_are_found_by_name(
+def test_a_subset_of_the_classes_is_matched_by_name(
     model: GeoModel, root: Path, predictions: Predictions
 ) -> None:
     some = collect_predictions(model, _Some(root, size=(32, 32)))
@@ -137,7 +139,9 @@ def test_some_of_the_models_classes_are_found_by_name(
     torch.testing.assert_close(some.probabilities, predictions.probabilities)
 
 
-def test_coarser_classes_are_scored_by_sums(model: GeoModel, root: Path, predictions: Predictions) -> None:
+def test_coarser_classes_are_scored_by_summed_probabilities(
+    model: GeoModel, root: Path, predictions: Predictions
+) -> None:
     data = _Merged(root, size=(32, 32))
     report = evaluate(model, data, n_bootstrap=0)
     found = report.predictions
@@ -162,7 +166,7 @@ def test_classes_that_do_not_match_are_an_error(root: Path, data: CCSN) -> None:
         collect_predictions(other, data)
 
 
-def test_nothing_to_ask_about_is_an_error(model: GeoModel, data: CCSN) -> None:
+def test_an_empty_dataset_is_an_error(model: GeoModel, data: CCSN) -> None:
     with pytest.raises(DatasetError, match="ccsn contains no samples"):
         collect_predictions(model, data.subset([]))
 
@@ -170,7 +174,7 @@ def test_nothing_to_ask_about_is_an_error(model: GeoModel, data: CCSN) -> None:
 # --- the record ---------------------------------------------------------------------------------
 
 
-def test_predictions_come_back_as_they_were(predictions: Predictions, tmp_path: Path) -> None:
+def test_saved_predictions_are_restored(predictions: Predictions, tmp_path: Path) -> None:
     back = Predictions.load(predictions.save(tmp_path / "all.npz"))
     for name in ("probabilities", "labels", "logits", "features", "positions"):
         assert torch.equal(getattr(back, name), getattr(predictions, name))
@@ -187,7 +191,7 @@ def test_predictions_come_back_as_they_were(predictions: Predictions, tmp_path: 
     assert table.logits is None
 
 
-def test_rows_are_taken_and_joined(predictions: Predictions) -> None:
+def test_predictions_are_selected_and_concatenated(predictions: Predictions) -> None:
     parts = [predictions.take(predictions.correct), predictions.take(~predictions.correct)]
     joined = Predictions.join(parts)
     order = torch.cat([part.positions for part in parts])
@@ -196,14 +200,14 @@ def test_rows_are_taken_and_joined(predictions: Predictions) -> None:
     assert joined.sources == tuple(predictions.sources[index] for index in order.tolist())
 
 
-def test_a_temperature_changes_probabilities_not_answers(predictions: Predictions) -> None:
+def test_a_temperature_changes_probabilities_but_no_label(predictions: Predictions) -> None:
     torch.testing.assert_close(predictions.at_temperature(2.0).probabilities, predictions.probabilities)
     hot = predictions.at_temperature(torch.linspace(3, 9, 30))
     assert torch.equal(hot.predicted, predictions.predicted)
     assert (hot.confidence < predictions.confidence).all()
 
 
-def test_a_record_that_contradicts_itself_is_an_error(predictions: Predictions, tmp_path: Path) -> None:
+def test_an_inconsistent_record_is_an_error(predictions: Predictions, tmp_path: Path) -> None:
     fields = {"classes": ("a", "b"), "groups": ("u",), "sources": ("s",)}
     with pytest.raises(InputError, match=r"probabilities of s sum to 1\.2, not to 1"):
         Predictions(probabilities=torch.tensor([[0.6, 0.6]]), labels=torch.tensor([0]), **fields)
@@ -226,7 +230,7 @@ def report(model: GeoModel, data: CCSN):
     return evaluate(model, data, n_bootstrap=50, seed=4)
 
 
-def test_the_report_holds_the_tasks_metrics(report, predictions: Predictions) -> None:
+def test_the_report_holds_the_metrics_of_the_task(report, predictions: Predictions) -> None:
     task = geovision.registry.find_task("cloud")
     assert list(report.metrics) == [*task.metrics, "brier", "nll"]
     assert report.headline == "macro_f1"
@@ -253,7 +257,7 @@ def test_the_text_is_a_table(report) -> None:
     assert lines[-1] == "30 samples in 30 groups; 95 % intervals over groups"
 
 
-def test_the_report_is_saved_whole(report, tmp_path: Path) -> None:
+def test_the_report_is_saved_completely(report, tmp_path: Path) -> None:
     folder = report.save(tmp_path / "report")
     drawn = {f"{name}.png" for name in ("confusion", "reliability", "mistakes")}
     tables = {"metrics.json", "metrics.csv", "predictions.csv", "report.md"}
@@ -274,10 +278,10 @@ def test_the_report_is_saved_whole(report, tmp_path: Path) -> None:
         with Image.open(folder / f"{name}.png") as picture:
             picture.load()
             assert min(picture.size) > 300
-            assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+            assert np.asarray(picture.convert("L")).std() > 5  # the figure is not empty
 
 
-def test_a_report_that_cannot_be_written_leaves_what_was_there(report, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_leaves_existing_files(report, tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("mine")
     with pytest.raises(StorageError, match="could not be written"):
@@ -285,7 +289,7 @@ def test_a_report_that_cannot_be_written_leaves_what_was_there(report, tmp_path:
     assert blocker.read_text() == "mine"
 
 
-def test_the_result_names_what_gives_it_again(report, model: GeoModel, data: CCSN) -> None:
+def test_the_result_names_what_reproduces_it(report, model: GeoModel, data: CCSN) -> None:
     facts = report.provenance
     assert facts["model"] == "cloud-tiny"
     assert facts["weights"] == weights_digest(model)
@@ -297,7 +301,7 @@ def test_the_result_names_what_gives_it_again(report, model: GeoModel, data: CCS
     assert evaluate(model, data, n_bootstrap=50, seed=5).metrics["accuracy"] != report.metrics["accuracy"]
 
 
-def test_without_mistakes_there_is_no_sheet_of_them(report, data: CCSN) -> None:
+def test_without_errors_there_is_no_sheet_of_errors(report, data: CCSN) -> None:
     assert "mistakes" in report.figures()
     right = report.predictions.take(report.predictions.correct)
     assert 0 < len(right) < 30
@@ -307,7 +311,7 @@ def test_without_mistakes_there_is_no_sheet_of_them(report, data: CCSN) -> None:
     )
 
 
-def test_the_sheet_shows_the_surest_mistakes_first(report, data: CCSN) -> None:
+def test_the_sheet_shows_the_most_confident_errors_first(report, data: CCSN) -> None:
     wrong = report._most_confident_errors()
     assert wrong.confidence.tolist() == sorted(wrong.confidence.tolist(), reverse=True)
     assert not wrong.correct.any()
@@ -327,10 +331,10 @@ def test_a_field_is_shown_by_its_first_channel() -> None:
     assert picture[..., 0].tolist() == [[0.0, 0.0], [0.5, 1.0]]
 
 
-# --- where it comes from ------------------------------------------------------------------------
+# --- provenance ---------------------------------------------------------------------------------
 
 
-def test_the_digest_of_data_follows_names_and_sizes_not_places(tmp_path: Path) -> None:
+def test_the_digest_of_data_depends_on_names_and_sizes_not_on_the_folder(tmp_path: Path) -> None:
     def files(folder: str, content: str) -> list[str]:
         paths = [tmp_path / folder / name for name in ("a/x.jpg", "b/y.jpg")]
         for path in paths:
@@ -344,7 +348,7 @@ def test_the_digest_of_data_follows_names_and_sizes_not_places(tmp_path: Path) -
     assert data_digest(files("here", "one")[::-1]) != first
 
 
-def test_the_digest_of_weights_follows_every_value(model: GeoModel) -> None:
+def test_the_digest_of_weights_depends_on_every_value(model: GeoModel) -> None:
     before = weights_digest(model)
     model.head.linear.bias.data[0] += 1
     changed = weights_digest(model)

@@ -1,4 +1,4 @@
-"""Strange inputs are told from ordinary ones, and the score survives being saved."""
+"""Out-of-distribution scores: detection of unusual inputs, and saving of the score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geovision.heads.ood import FeatureDistance
 
 
 def near_a_plane(n: int, *, seed: int, dimensions: int = 5, features: int = 96) -> torch.Tensor:
-    """Positive-ish vectors in a few dimensions of many, with a little noise around."""
+    """Return nearly positive vectors near a low-dimensional plane, with a little noise."""
     plane = torch.randn(dimensions, features, generator=torch.Generator().manual_seed(99))
     generator = torch.Generator().manual_seed(seed)
     inside = torch.randn(n, dimensions, generator=generator) @ plane + 3
@@ -30,7 +30,7 @@ def elsewhere(n: int, *, seed: int = 5, features: int = 96) -> torch.Tensor:
     return 3 + 2 * torch.randn(n, features, generator=torch.Generator().manual_seed(seed))
 
 
-# --- the area -----------------------------------------------------------------------------------
+# --- area under the curve -----------------------------------------------------------------------
 
 
 @settings(max_examples=25, deadline=None)
@@ -39,13 +39,13 @@ def elsewhere(n: int, *, seed: int = 5, features: int = 96) -> torch.Tensor:
     st.lists(st.integers(-3, 40), min_size=1, max_size=30),
 )
 def test_the_area_agrees_with_scikit_learn(inside: list[int], outside: list[int]) -> None:
-    """With ties, negative scores, and scores far beyond 1."""
+    """Scores with ties, negative scores, and scores far above 1."""
     found = auroc(torch.tensor(inside).float(), torch.tensor(outside).float())
     assert found == pytest.approx(roc_auc_score([0] * len(inside) + [1] * len(outside), inside + outside))
 
 
 def test_the_area_by_hand() -> None:
-    # Of six pairs the outlier is higher in four and level in one: 4.5 / 6.
+    # In six pairs the outlier is higher in four and equal in one: 4.5 / 6.
     assert auroc(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 1e6])) == pytest.approx(4.5 / 6)
     with pytest.raises(InputError, match="0 in-distribution and 2 out-of-distribution"):
         auroc(torch.tensor([]), torch.tensor([1.0, 2.0]))
@@ -54,7 +54,7 @@ def test_the_area_by_hand() -> None:
 # --- the score ----------------------------------------------------------------------------------
 
 
-def test_the_score_is_what_a_principal_component_analysis_leaves() -> None:
+def test_the_score_is_the_residual_of_a_principal_component_analysis() -> None:
     training, new = near_a_plane(300, seed=0), elsewhere(20)
     distance = FeatureDistance(96, components=8)
     distance.fit(training)
@@ -67,7 +67,7 @@ def test_the_score_is_what_a_principal_component_analysis_leaves() -> None:
     )
 
 
-def test_strange_features_are_found_and_ordinary_ones_pass() -> None:
+def test_unusual_features_are_flagged_and_ordinary_ones_pass() -> None:
     distance = FeatureDistance(96, components=8)
     distance.fit(near_a_plane(300, seed=0), held_out=near_a_plane(200, seed=1), quantile=0.95)
     assert (distance(elsewhere(50)) > 1).all()
@@ -75,8 +75,8 @@ def test_strange_features_are_found_and_ordinary_ones_pass() -> None:
     assert flagged == pytest.approx(0.05, abs=0.03)
 
 
-def test_few_samples_do_not_make_new_ones_strange() -> None:
-    """As many components as half of the samples come near every sample they were laid through."""
+def test_few_samples_do_not_flag_new_ones() -> None:
+    """With half as many components as samples, the plane passes near each fitted sample."""
     torch.manual_seed(0)
     mixing = torch.randn(16, 64)
 
@@ -90,7 +90,7 @@ def test_few_samples_do_not_make_new_ones_strange() -> None:
     assert float((score(torch.randn(500, 64)) > 1).double().mean()) > 0.9
 
 
-def test_brightness_of_features_does_not_matter() -> None:
+def test_the_scale_of_features_does_not_matter() -> None:
     distance = FeatureDistance(96)
     distance.fit(near_a_plane(300, seed=0))
     new = near_a_plane(10, seed=3)
@@ -98,7 +98,7 @@ def test_brightness_of_features_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(("features", "samples"), [(11, 40), (96, 12), (1280, 40), (4096, 3)])
-def test_every_length_leaves_something_outside_and_stays_small(features: int, samples: int) -> None:
+def test_every_feature_length_keeps_a_residual_and_a_small_size(features: int, samples: int) -> None:
     training = torch.rand(samples, features, generator=torch.Generator().manual_seed(0))
     distance = FeatureDistance(features)
     distance.fit(training)
@@ -108,7 +108,7 @@ def test_every_length_leaves_something_outside_and_stays_small(features: int, sa
     assert 2 * distance.basis.numel() <= 300_000
 
 
-def test_what_does_not_fit_is_an_error() -> None:
+def test_features_of_wrong_shape_are_an_error() -> None:
     with pytest.raises(
         InputError, match=r"features have shape \(1, 96\); the outlier score expects \(samples, 96\)"
     ):
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_an_error() -> None:
 # --- in a model ---------------------------------------------------------------------------------
 
 
-def test_a_model_flags_what_is_strange_in_its_tasks_words(tmp_path: Path) -> None:
+def test_a_model_flags_outliers_with_the_flag_of_its_task(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(32, 32))
     generator = torch.Generator().manual_seed(0)
@@ -142,12 +142,12 @@ def test_a_model_flags_what_is_strange_in_its_tasks_words(tmp_path: Path) -> Non
     back = geovision.load(model.save(tmp_path / "model", fp16=True))
     torch.testing.assert_close(back.head.outlier(strange), model.head.outlier(strange))
     plain = int(model.head.outlier(features).argmin())
-    answers = back.predict(torch.stack([ordinary[plain], stripes[0]]))
-    assert answers[0].flags == ()
-    assert answers[1].flags == ("not_a_sky",)
+    predictions = back.predict(torch.stack([ordinary[plain], stripes[0]]))
+    assert predictions[0].flags == ()
+    assert predictions[1].flags == ("not_a_sky",)
 
 
-def test_a_model_with_its_own_classes_keeps_the_flag() -> None:
+def test_a_model_with_user_classes_keeps_the_flag() -> None:
     model = geovision.create("cloud-tiny", classes=["Ci", "Cu"])
     assert model.target.outlier_flag == "not_a_sky"
     assert geovision.create("cloud-tiny", classes=["x", "y"]).target.outlier_flag == "not_a_sky"

@@ -1,4 +1,4 @@
-"""Exported models answer in ONNX Runtime as they do in torch, whatever network they are."""
+"""Exported models give the same output in ONNX Runtime as in torch, for every network."""
 
 from __future__ import annotations
 
@@ -34,8 +34,11 @@ HINET = "geovision.models.hinet:build"
 
 
 def forms() -> Iterator[Any]:
-    """Exportable entries, each small form once: many entries differ in size alone. Of each builder one is
-    always exported, of HINet the small form of a test of its own, and all of them in long runs."""
+    """Yield the exportable entries, each small form once, as many entries differ in size alone.
+
+    One entry per builder is always exported; HINet has its own test with a small form.
+    The others are marked slow.
+    """
     seen, builders = set(), {(HINET, "")}
     for spec in ENTRIES:
         arch = {
@@ -62,7 +65,7 @@ def exported(name: str) -> tuple[GeoModel, onnx.ModelProto]:
 
 
 def axes_of(model: GeoModel) -> dict[str, int]:
-    """Lengths of the axes of the small form."""
+    """Return the lengths of the axes of the small form."""
     return {
         axis: length
         for name, values in inputs_of(model, 1).items()
@@ -73,7 +76,7 @@ def axes_of(model: GeoModel) -> dict[str, int]:
 
 
 def feed(model: GeoModel, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """A batch as the graph takes it, nothing missing."""
+    """Return a batch as input of the graph, with all values valid."""
     return {
         name: inputs[name].numpy() if name in inputs else np.ones(inputs[name[: -len("_valid")]].shape, bool)
         for name in graph_input_names(model)
@@ -82,7 +85,7 @@ def feed(model: GeoModel, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarr
 
 @pytest.mark.parametrize("spec", list(forms()))
 @pytest.mark.parametrize("count", [1, 5])
-def test_onnx_runtime_answers_as_torch(spec: ModelSpec, count: int):
+def test_onnx_runtime_predicts_as_torch(spec: ModelSpec, count: int):
     model, written = exported(spec.name)
     inputs = inputs_of(model, count, seed=3)
     with torch.no_grad():
@@ -98,7 +101,7 @@ def test_onnx_runtime_answers_as_torch(spec: ModelSpec, count: int):
 
 
 @pytest.mark.parametrize("spec", ENTRIES, ids=name_of)
-def test_what_cannot_be_exported_says_why(spec: ModelSpec):
+def test_models_that_cannot_be_exported_give_the_reason(spec: ModelSpec):
     assert ("exportable" in spec.capabilities) == (not spec.not_exportable_reason)
     if spec.not_exportable_reason:
         with pytest.raises(
@@ -107,12 +110,12 @@ def test_what_cannot_be_exported_says_why(spec: ModelSpec):
             build_onnx(tiny(spec))
 
 
-# The other forms' last stage is one cell at this size.
+# At this size, the last stage of the other forms is a single cell.
 WITH_MAPS = ("cloud-mobilenetv2", "cloud-vit", "polarlow-xception")
 
 
 @pytest.mark.parametrize("name", WITH_MAPS)
-def test_the_map_of_the_graph_is_that_of_explain(name: str):
+def test_the_map_of_the_graph_matches_explain(name: str):
     model, written = exported(name)
     inputs = inputs_of(model, 2, seed=4)
     found = run_onnx(written, feed(model, inputs))[MAP_OUTPUT]
@@ -124,26 +127,26 @@ def test_the_map_of_the_graph_is_that_of_explain(name: str):
         np.testing.assert_allclose(cells, expected, atol=1e-3 * expected.max())
 
 
-def test_missing_values_are_told_to_the_graph():
+def test_the_graph_takes_masks_of_missing_values():
     model, written = exported("polarlow-xception")
     inputs = inputs_of(model, 2)
-    there = torch.ones_like(inputs["image"], dtype=torch.bool)
-    there[:, :, 8:] = False
+    is_valid = torch.ones_like(inputs["image"], dtype=torch.bool)
+    is_valid[:, :, 8:] = False
     with torch.no_grad():
-        expected = model(inputs, valid={"image": there}).values.numpy()
-    given = feed(model, inputs) | {"image_valid": there.numpy()}
+        expected = model(inputs, valid={"image": is_valid}).values.numpy()
+    given = feed(model, inputs) | {"image_valid": is_valid.numpy()}
     np.testing.assert_allclose(run_onnx(written, given)["logits"], expected, atol=1e-4)
 
 
-def test_measurements_beside_a_photo_may_be_missing():
+def test_scalars_of_a_photo_may_be_missing():
     model = tiny(registry.find_model("cloud-tiny"), scalars=("cloud_base_height",))
     written = build_onnx(model)
     photos = inputs_of(model, 2)
     given = feed(model, photos)
     assert list(given) == ["image", "scalars", "scalars_valid"]
     with torch.no_grad():
-        there, absent = model(photos).values, model({"image": photos["image"]}).values
-    np.testing.assert_allclose(run_onnx(written, given)["logits"], there.numpy(), atol=1e-4)
+        is_valid, absent = model(photos).values, model({"image": photos["image"]}).values
+    np.testing.assert_allclose(run_onnx(written, given)["logits"], is_valid.numpy(), atol=1e-4)
     given["scalars_valid"] = np.zeros_like(given["scalars_valid"])
     np.testing.assert_allclose(run_onnx(written, given)["logits"], absent.numpy(), atol=1e-4)
 
@@ -163,10 +166,10 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet(time: int):
         given["radar_valid"][:, :, :, :5] = False
         given["dem_valid"][:] = False
         valid = {name: torch.from_numpy(given[f"{name}_valid"]) for name in inputs}
-        there = {name: values for name, values in inputs.items() if name != "dem"}
+        is_valid = {name: values for name, values in inputs.items() if name != "dem"}
         with torch.no_grad():
             output = model(inputs, valid=valid)
-            without = model(there, valid={"radar": valid["radar"]}).values
+            without = model(is_valid, valid={"radar": valid["radar"]}).values
             whole = model(inputs).values
         found = run_onnx(written, given)
         np.testing.assert_allclose(found["values"], output.values.numpy(), atol=1e-4, rtol=0)
@@ -176,7 +179,7 @@ def test_sources_of_hail_may_be_missing_in_the_graph_of_hinet(time: int):
 
 
 @pytest.mark.parametrize("kind", ["field", "mask"])
-def test_maps_and_sequences_say_where_they_mean_something(kind: str):
+def test_dense_graphs_return_valid_masks(kind: str):
     torch.manual_seed(0)
     model = build_model(maps.MODELS[kind], maps.TASKS[kind], ModelConfig()).eval()
     axes = {"y": maps.SIDE, "x": maps.SIDE} | ({"time": maps.TIMES} if kind == "mask" else {})
@@ -195,32 +198,32 @@ def test_maps_and_sequences_say_where_they_mean_something(kind: str):
     np.testing.assert_array_equal(found["valid"], output.valid.expand_as(output.values).numpy())
 
 
-# --- what the file says -------------------------------------------------------------------------
+# --- metadata of the file -----------------------------------------------------------------------
 
 
-def test_the_file_tells_what_it_is(tmp_path: Path):
+def test_the_file_contains_its_metadata(tmp_path: Path):
     model, written = exported("cloud-mobilenetv2")
-    (told,) = [json.loads(each.value) for each in written.metadata_props if each.key == METADATA_KEY]
-    assert told == json.loads(json.dumps(build_metadata(model))) | {"outputs": told["outputs"]}
-    assert told["outputs"] == ["logits", "probabilities", "outlier_score", MAP_OUTPUT]
-    assert told["target"]["classes"] == list(model.target.classes)
-    assert told["target"]["cards"][0]["name"] == {"en": "Altocumulus", "zh": "高积云"}
-    assert [c["valid_range"] for c in told["inputs"][0]["channels"]] == [[0.0, 1.0]] * 3
-    assert told["card"].startswith("---\nlibrary_name: geovision")
+    (metadata,) = [json.loads(each.value) for each in written.metadata_props if each.key == METADATA_KEY]
+    assert metadata == json.loads(json.dumps(build_metadata(model))) | {"outputs": metadata["outputs"]}
+    assert metadata["outputs"] == ["logits", "probabilities", "outlier_score", MAP_OUTPUT]
+    assert metadata["target"]["classes"] == list(model.target.classes)
+    assert metadata["target"]["cards"][0]["name"] == {"en": "Altocumulus", "zh": "高积云"}
+    assert [c["valid_range"] for c in metadata["inputs"][0]["channels"]] == [[0.0, 1.0]] * 3
+    assert metadata["card"].startswith("---\nlibrary_name: geovision")
     onnx.checker.check_model(written, full_check=True)
 
 
-def test_the_shipped_weights_bring_their_card_and_licence():
+def test_the_shipped_weights_have_their_card_and_license():
     model = geovision.create("cloud-mobilenetv2", pretrained=True)
-    told = build_metadata(model)
-    assert told["license"] == "Apache-2.0"
-    assert "doi:10.7910/DVN/CADDPD" in told["trained_on"]
-    assert "## What it is bad at" in told["card"]
-    assert told["temperature"] == pytest.approx(1.0961, abs=1e-4)
-    assert len(told["sha256"]) == 64
+    metadata = build_metadata(model)
+    assert metadata["license"] == "Apache-2.0"
+    assert "doi:10.7910/DVN/CADDPD" in metadata["trained_on"]
+    assert "## What it is bad at" in metadata["card"]
+    assert metadata["temperature"] == pytest.approx(1.0961, abs=1e-4)
+    assert len(metadata["sha256"]) == 64
 
 
-def test_nothing_of_this_machine_is_in_the_file():
+def test_no_path_of_this_machine_is_in_the_file():
     _, written = exported("cloud-mobilenetv2")
     content = written.SerializeToString()
     assert str(Path(geovision.__file__).parents[1]).encode() not in content
@@ -230,7 +233,7 @@ def test_nothing_of_this_machine_is_in_the_file():
 # --- 8 bits -------------------------------------------------------------------------------------
 
 
-def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
+def test_int8_has_a_quarter_of_the_size_and_similar_predictions(tmp_path: Path):
     torch.manual_seed(0)
     spec = registry.find_model("cloud-tiny")
     model = build_model(
@@ -240,38 +243,38 @@ def test_eight_bits_are_a_quarter_of_the_size_and_answer_alike(tmp_path: Path):
     written = build_onnx(model)
     onnx.save(written, whole)
     ranges = calibration_inputs(model, count=22)
-    onnx.save(quantize(written, ranges), small)  # which alters what it is given
+    onnx.save(quantize(written, ranges), small)  # changes its argument
     assert small.stat().st_size < 0.28 * whole.stat().st_size
-    pictures = {name: values[:8] for name, values in ranges.items()}
-    answers = [run_onnx(onnx.load(path), pictures) for path in (whole, small)]
-    spread = answers[0]["logits"].std(0).max()
-    assert np.abs(answers[0]["logits"] - answers[1]["logits"]).max() < 0.5 * spread
-    assert answers[1][MAP_OUTPUT].shape == answers[0][MAP_OUTPUT].shape
+    images = {name: values[:8] for name, values in ranges.items()}
+    outputs = [run_onnx(onnx.load(path), images) for path in (whole, small)]
+    spread = outputs[0]["logits"].std(0).max()
+    assert np.abs(outputs[0]["logits"] - outputs[1]["logits"]).max() < 0.5 * spread
+    assert outputs[1][MAP_OUTPUT].shape == outputs[0][MAP_OUTPUT].shape
     metadata = [onnx.load(path).metadata_props[0].value for path in (whole, small)]
     assert metadata[0] == metadata[1]
 
 
-def test_the_shipped_model_in_eight_bits_keeps_its_map_and_its_outlier_score(shipped_onnx: Path):
+def test_the_shipped_int8_model_keeps_its_map_and_its_outlier_score(shipped_onnx: Path):
     model = geovision.create("cloud-mobilenetv2", pretrained=True)
     ranges = calibration_inputs(model, count=4)
     noise = np.random.default_rng(0).random((4, 3, 256, 256), np.float32)
-    pictures = {"image": np.concatenate([ranges["image"], noise])}
+    images = {"image": np.concatenate([ranges["image"], noise])}
     whole = onnx.load(shipped_onnx)
-    expected, size = run_onnx(whole, pictures), whole.ByteSize()
-    small = quantize(whole, ranges)  # which alters what it is given
+    expected, size = run_onnx(whole, images), whole.ByteSize()
+    small = quantize(whole, ranges)  # changes its argument
     assert small.ByteSize() < 0.27 * size
     onnx.checker.check_model(small, full_check=True)
-    found = run_onnx(small, pictures)
+    found = run_onnx(small, images)
     assert np.isfinite(found[MAP_OUTPUT]).all()
     for one, other in zip(found[MAP_OUTPUT][:4], expected[MAP_OUTPUT], strict=False):
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.5
-    # Noise lies outside all that the ranges were taken from, and is cut off there.
+    # Noise exceeds the calibrated ranges and is clipped.
     assert found["outlier_score"][4:].min() > 2
     np.testing.assert_allclose(found["outlier_score"][:4], expected["outlier_score"][:4], rtol=0.1)
 
 
 @torch.no_grad()
-def test_a_normalisation_is_joined_to_the_head():
+def test_a_normalization_is_fused_with_the_head():
     torch.manual_seed(0)
     head = NormalisedHead(40, registry.find_task("cloud").target).eval()
     norm = head.norm
@@ -292,7 +295,7 @@ def constants(written: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {each.name: numpy_helper.to_array(each) for each in written.graph.initializer}
 
 
-def test_tables_are_kept_narrow_and_read_as_they_were():
+def test_tables_are_quantized_and_read_back():
     rng = np.random.default_rng(0)
     table = (
         rng.normal(size=(2000, 20)).astype(np.float32) * np.logspace(-3, 3, 2000, dtype=np.float32)[:, None]
@@ -338,7 +341,7 @@ def test_tables_are_kept_narrow_and_read_as_they_were():
     assert (error <= 0.5001 * np.abs(table).max(1) / 127).all()
 
 
-def test_calibration_pictures_may_be_ones_own(skies: Path):
+def test_calibration_images_may_be_user_files(skies: Path):
     model = tiny(registry.find_model("cloud-tiny"))
     taken = calibration_inputs(model, str(skies), count=5)
     assert taken["image"].shape == (5, 3, *SIZE)
@@ -348,10 +351,10 @@ def test_calibration_pictures_may_be_ones_own(skies: Path):
         calibration_inputs(model, "nowhere.jpg")
 
 
-# --- wrong use ----------------------------------------------------------------------------------
+# --- invalid arguments --------------------------------------------------------------------------
 
 
-def test_axes_that_nobody_knows_are_asked_for():
+def test_unknown_axis_lengths_are_required():
     torch.manual_seed(0)
     spec = registry.find_model("cloud-tiny")
     model = build_model(
@@ -369,13 +372,13 @@ def test_axes_that_nobody_knows_are_asked_for():
         ({"time": 3}, "cloud-tiny: no input has an axis 'time'; axes of variable length: none"),
     ],
 )
-def test_axes_that_are_others_are_refused(axes: dict[str, int], message: str):
+def test_wrong_axes_are_refused(axes: dict[str, int], message: str):
     with pytest.raises(OptionError, match=message):
         build_onnx(tiny(registry.find_model("cloud-tiny")), axes=axes)
 
 
 @pytest.mark.parametrize("command", [["export", "--out", "it.onnx"], ["serve"]])
-def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: list[str], capsys):
+def test_a_model_without_export_is_reported_before_missing_weights(command: list[str], capsys):
     with pytest.raises(SystemExit) as left:
         main([command[0], "aurora-knn", *command[1:]])
     assert left.value.code == 1
@@ -390,7 +393,7 @@ def test_what_cannot_be_exported_is_told_before_its_weights_are_missed(command: 
         (["--format", "web", "--with-runtime"], "--axis and --with-runtime require --format onnx"),
     ],
 )
-def test_options_that_make_no_sense_are_told(options: list[str], message: str, capsys, tmp_path: Path):
+def test_options_without_effect_are_refused(options: list[str], message: str, capsys, tmp_path: Path):
     with pytest.raises(SystemExit) as left:
         main(["export", "cloud-mobilenetv2", "--out", str(tmp_path / "it.onnx"), *options])
     assert left.value.code == 2

@@ -1,4 +1,4 @@
-"""Heads that scikit-learn fits and torch answers for: the same answers, from arrays alone."""
+"""Heads in closed form: torch gives the predictions of the scikit-learn estimator, from arrays alone."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from geovision.heads.knn import NearestNeighbours
 from geovision.heads.svm import SupportVectors
 from geovision.spec import ClassTarget
 
-HEADS = {"neighbours": NearestNeighbours, "support vectors": SupportVectors}
+HEADS = {"nearest neighbors": NearestNeighbours, "support vectors": SupportVectors}
 
 
 def clouds(classes: int, samples: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points around one centre a class, so near that they mix."""
+    """Return overlapping points around one center per class."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, 9, generator=torch.Generator().manual_seed(7))
+    centers = torch.randn(classes, 9, generator=torch.Generator().manual_seed(7))
     labels = torch.randint(classes, (samples,), generator=generator)
-    return centres[labels] + 1.2 * torch.randn(samples, 9, generator=generator), labels
+    return centers[labels] + 1.2 * torch.randn(samples, 9, generator=generator), labels
 
 
 def target(classes: int) -> ClassTarget:
@@ -30,20 +30,20 @@ def target(classes: int) -> ClassTarget:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
-def test_neighbours_answer_as_scikit_learn_does(classes: int):
+def test_nearest_neighbors_predict_as_scikit_learn(classes: int):
     features, labels = clouds(classes, 300)
     new, _ = clouds(classes, 500, seed=1)
-    head = NearestNeighbours(9, target(classes), neighbours=4)  # an even number, so that there are ties
+    head = NearestNeighbours(9, target(classes), neighbours=4)  # an even number allows ties
     head.fit(features, labels)
     fitted = KNeighborsClassifier(4).fit(features.numpy(), labels.numpy())
-    answered = head.probabilities(head(new)).argsort(dim=1, descending=True, stable=True)[:, 0]
-    assert np.array_equal(answered.numpy(), fitted.predict(new.numpy()))
+    predicted = head.probabilities(head(new)).argsort(dim=1, descending=True, stable=True)[:, 0]
+    assert np.array_equal(predicted.numpy(), fitted.predict(new.numpy()))
     share = torch.from_numpy(fitted.predict_proba(new.numpy())).float()
     assert torch.allclose(head(new).exp().clamp_min(0.01), share.clamp_min(0.01), atol=0.01)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
-def test_support_vectors_answer_as_scikit_learn_does(classes: int):
+def test_support_vectors_predict_as_scikit_learn(classes: int):
     features, labels = clouds(classes, 300)
     new, _ = clouds(classes, 500, seed=1)
     head = SupportVectors(9, target(classes), penalty=3.0)
@@ -57,7 +57,7 @@ def test_support_vectors_answer_as_scikit_learn_does(classes: int):
         assert np.allclose(head(new).numpy(), fitted.decision_function(scaled), atol=1e-5)
 
 
-def test_a_class_that_was_not_there_is_never_answered():
+def test_a_class_without_samples_is_never_predicted():
     features, labels = clouds(3, 100)
     labels[labels == 1] = 2
     for kind in HEADS.values():
@@ -78,12 +78,12 @@ def test_arrays_of_any_length_are_loaded(kind):
 
 
 @pytest.mark.parametrize("kind", HEADS.values(), ids=HEADS)
-def test_what_is_not_fitted_says_so(kind):
+def test_an_unfitted_head_is_an_error(kind):
     with pytest.raises(InputError, match="train the model first"):
         kind(9, target(3))(torch.zeros(1, 9))
 
 
-def test_too_little_to_fit_is_refused():
+def test_too_few_samples_are_refused():
     with pytest.raises(InputError, match="2 samples are too few for 5 neighbors"):
         NearestNeighbours(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([0, 1]))
     with pytest.raises(InputError, match="two classes or more"):

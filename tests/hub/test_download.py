@@ -1,4 +1,4 @@
-"""The downloader against a server on loopback that can break off, lie and refuse."""
+"""Downloads from a local server with interrupted connections, wrong data and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HASTY = RetryPolicy(max_attempts=3, backoff=0.01, timeout=5)
 
 
 class Server(ThreadingHTTPServer):
-    """Files by path, with ranges, ETags and faults; keeps what was asked for."""
+    """Server of files with ranges, ETags and faults, which records all requests."""
 
     daemon_threads = True
 
@@ -45,15 +45,15 @@ class Server(ThreadingHTTPServer):
         self.sent = 0
         self.ranges = True
         self.etag = '"one"'
-        self.break_after: list[int] = []  # bytes after which the next answers break off
-        self.status: dict[str, list[int]] = {}  # statuses of the next answers, by path
+        self.break_after: list[int] = []  # bytes after which each of the next responses breaks off
+        self.status: dict[str, list[int]] = {}  # status codes of the next responses, by path
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def asked_for(self, path: str) -> list[tuple[str | None, int]]:
-        return [(asked, status) for name, asked, status in self.requests if name == path]
+    def requests_of(self, path: str) -> list[tuple[str | None, int]]:
+        return [(range_header, status) for name, range_header, status in self.requests if name == path]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -62,23 +62,25 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        asked = self.headers.get("Range")
+        range_header = self.headers.get("Range")
         known = path in self.server.files and (path != RECORD or query == f"persistentId={DOI}")
         status = self.server.status.get(path) or ([] if known else [404])
         if status:
-            return self._answer(path, asked, status.pop(0), b"no", {})
+            return self._respond(path, range_header, status.pop(0), b"no", {})
         body, start = self.server.files[path], 0
         fresh = self.headers.get("If-Range") in (None, self.server.etag)
-        if asked and self.server.ranges and fresh:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if range_header and self.server.ranges and fresh:
+            start = int(range_header.removeprefix("bytes=").rstrip("-"))
             if start >= len(body):
-                return self._answer(path, asked, 416, b"", {"Content-Range": f"bytes */{len(body)}"})
+                return self._respond(path, range_header, 416, b"", {"Content-Range": f"bytes */{len(body)}"})
             span = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
-            return self._answer(path, asked, 206, body[start:], span)
-        return self._answer(path, asked, 200, body, {})
+            return self._respond(path, range_header, 206, body[start:], span)
+        return self._respond(path, range_header, 200, body, {})
 
-    def _answer(self, path: str, asked: str | None, status: int, body: bytes, more: dict[str, str]) -> None:
-        self.server.requests.append((path, asked, status))
+    def _respond(
+        self, path: str, range_header: str | None, status: int, body: bytes, more: dict[str, str]
+    ) -> None:
+        self.server.requests.append((path, range_header, status))
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), "ETag": self.server.etag, **more}.items():
             self.send_header(name, value)
@@ -104,8 +106,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small CCSN of generated pictures."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small CCSN of generated images."""
     return write(tmp_path_factory.mktemp("ccsn"), 22, seed=3, size=(64, 64))
 
 
@@ -119,7 +121,7 @@ def zipped(root: Path, top: str = "CCSN_v2/") -> bytes:
 
 
 def serve_record(server: Server, body: bytes, *, name: str = "CCSN_v2.zip", **changes: object) -> None:
-    """What Dataverse answers for the record and its file, in the shape of its native API."""
+    """Serve the record and its file in the format of Dataverse's native API."""
     described = {
         "id": 17,
         "filename": name,
@@ -142,57 +144,57 @@ def fetch_ccsn(server: Server, root: Path, **more: object) -> Path:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Everything but the data and the receipt."""
+    """Return all files but the data and the receipt."""
     return [path.name for path in root.rglob("*") if path.is_file() and path.suffix not in (".jpg", ".json")]
 
 
-def test_a_data_set_comes_whole_and_its_adapter_reads_it(server, pictures, tmp_path):
-    serve_record(server, zipped(pictures))
-    told: list[tuple[str, int, int | None]] = []
-    root = fetch_ccsn(server, tmp_path / "new" / "ccsn", progress=lambda *each: told.append(each))
+def test_a_dataset_is_complete_and_its_adapter_reads_it(server, images, tmp_path):
+    serve_record(server, zipped(images))
+    progress: list[tuple[str, int, int | None]] = []
+    root = fetch_ccsn(server, tmp_path / "new" / "ccsn", progress=lambda *each: progress.append(each))
 
     read = CCSN(root)
-    assert read.names == CCSN(pictures).names
-    assert [path.read_bytes() for path in read.paths] == [path.read_bytes() for path in CCSN(pictures).paths]
+    assert read.names == CCSN(images).names
+    assert [path.read_bytes() for path in read.paths] == [path.read_bytes() for path in CCSN(images).paths]
     assert leftovers(root) == []
     size = len(server.files[FILE])
-    assert ("CCSN_v2.zip", size, size) in told
-    assert [done for name, done, _ in told if name == "CCSN_v2.zip"] == sorted(
-        done for name, done, _ in told if name == "CCSN_v2.zip"
+    assert ("CCSN_v2.zip", size, size) in progress
+    assert [done for name, done, _ in progress if name == "CCSN_v2.zip"] == sorted(
+        done for name, done, _ in progress if name == "CCSN_v2.zip"
     )
-    assert told[-1][0] == "unpacking CCSN_v2.zip"
-    assert told[-1][1] == told[-1][2]
+    assert progress[-1][0] == "unpacking CCSN_v2.zip"
+    assert progress[-1][1] == progress[-1][2]
     receipt = json.loads((root / RECEIPT_NAME).read_text())
     assert (receipt["source"], receipt["version"], receipt["terms"]) == (
         "https://doi.org/10.7910/DVN/CADDPD",
         "2.0",
         "CC0 1.0",
     )
-    assert server.asked_for(RECORD) == [(None, 200)]
+    assert server.requests_of(RECORD) == [(None, 200)]
 
 
-def test_an_adapter_downloads_its_own_files(server, pictures, tmp_path, monkeypatch):
-    serve_record(server, zipped(pictures))
+def test_an_adapter_downloads_its_own_files(server, images, tmp_path, monkeypatch):
+    serve_record(server, zipped(images))
     record = dataclasses.replace(CCSN.downloads, server=server.address)
     monkeypatch.setattr(CCSN, "downloads", record)
     data = geovision.load_dataset("ccsn", tmp_path / "ccsn", download=True)
-    assert data.names == CCSN(pictures).names
-    assert server.asked_for(RECORD) == [(None, 200)]
+    assert data.names == CCSN(images).names
+    assert server.requests_of(RECORD) == [(None, 200)]
     again = CCSN(tmp_path / "ccsn", download=True)  # complete, so no connection is opened
     assert again.names == data.names
-    assert len(server.asked_for(RECORD)) == 1
+    assert len(server.requests_of(RECORD)) == 1
 
 
-def test_a_second_run_asks_for_nothing(server, pictures, tmp_path):
-    serve_record(server, zipped(pictures))
+def test_a_second_run_sends_no_request(server, images, tmp_path):
+    serve_record(server, zipped(images))
     fetch_ccsn(server, tmp_path)
     before = len(server.requests)
     fetch_ccsn(server, tmp_path)
     assert len(server.requests) == before
 
 
-def test_what_was_deleted_comes_back_and_what_is_there_stays(server, pictures, tmp_path):
-    serve_record(server, zipped(pictures))
+def test_deleted_files_are_restored_and_existing_files_stay(server, images, tmp_path):
+    serve_record(server, zipped(images))
     fetch_ccsn(server, tmp_path)
     kept, lost = CCSN(tmp_path).paths[0], CCSN(tmp_path).paths[5]
     written = kept.stat().st_mtime_ns
@@ -203,18 +205,18 @@ def test_what_was_deleted_comes_back_and_what_is_there_stays(server, pictures, t
     assert kept.stat().st_mtime_ns == written
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(server, pictures, tmp_path):
-    body = zipped(pictures)
+def test_an_interrupted_transfer_is_resumed(server, images, tmp_path):
+    body = zipped(images)
     serve_record(server, body)
     server.break_after = [1000, 3000]
     fetch_ccsn(server, tmp_path)
-    assert server.asked_for(FILE) == [(None, 200), ("bytes=1000-", 206), ("bytes=4000-", 206)]
+    assert server.requests_of(FILE) == [(None, 200), ("bytes=1000-", 206), ("bytes=4000-", 206)]
     assert server.sent == len(body)
     assert len(CCSN(tmp_path)) == 22
 
 
-def test_the_next_run_goes_on_where_the_last_one_gave_up(server, pictures, tmp_path):
-    body = zipped(pictures)
+def test_the_next_run_resumes_a_failed_transfer(server, images, tmp_path):
+    body = zipped(images)
     serve_record(server, body)
     server.break_after = [5000, 0, 0, 0]
     with pytest.raises(DownloadError, match=rf"5000 of {len(body)} bytes are kept in .*run the same command"):
@@ -222,36 +224,36 @@ def test_the_next_run_goes_on_where_the_last_one_gave_up(server, pictures, tmp_p
     server.requests.clear()
     server.sent = 0
     fetch_ccsn(server, tmp_path)
-    assert server.asked_for(FILE) == [("bytes=5000-", 206)]
+    assert server.requests_of(FILE) == [("bytes=5000-", 206)]
     assert server.sent == len(body) - 5000
     assert len(CCSN(tmp_path)) == 22
 
 
-def test_a_server_without_ranges_begins_anew(server, pictures, tmp_path):
-    body = zipped(pictures)
+def test_a_server_without_ranges_restarts_the_transfer(server, images, tmp_path):
+    body = zipped(images)
     serve_record(server, body)
     server.ranges = False
     server.break_after = [len(body) // 2]
     fetch_ccsn(server, tmp_path)
-    assert server.asked_for(FILE) == [(None, 200), (f"bytes={len(body) // 2}-", 200)]
+    assert server.requests_of(FILE) == [(None, 200), (f"bytes={len(body) // 2}-", 200)]
     assert len(CCSN(tmp_path)) == 22
 
 
-def test_a_file_that_changed_on_the_server_is_not_patched_together(server, pictures, tmp_path):
-    serve_record(server, zipped(pictures, top="other/"))
+def test_a_file_that_changed_on_the_server_is_not_resumed(server, images, tmp_path):
+    serve_record(server, zipped(images, top="other/"))
     server.break_after = [4000, 0, 0, 0]
     with pytest.raises(DownloadError):
         fetch_ccsn(server, tmp_path)
     server.etag = '"two"'
-    body = zipped(pictures)
+    body = zipped(images)
     serve_record(server, body)
     server.requests.clear()
     fetch_ccsn(server, tmp_path)
-    assert server.asked_for(FILE) == [(None, 200)]  # its checksum is another, so nothing is continued
+    assert server.requests_of(FILE) == [(None, 200)]  # the checksum differs, so the transfer restarts
     assert len(CCSN(tmp_path)) == 22
 
 
-def test_another_version_under_the_same_address_begins_anew(server, tmp_path):
+def test_another_version_at_the_same_address_restarts_the_transfer(server, tmp_path):
     file = RemoteFile("table.csv", f"{server.address}{FILE}")
     server.files[FILE] = b"a" * 9000
     server.break_after = [4000, 0, 0, 0]
@@ -259,11 +261,11 @@ def test_another_version_under_the_same_address_begins_anew(server, tmp_path):
         http.fetch(file, tmp_path / "table.csv", retry_policy=HASTY)
     server.files[FILE], server.etag = b"b" * 7000, '"two"'
     http.fetch(file, tmp_path / "table.csv", retry_policy=HASTY)
-    assert server.asked_for(FILE)[-1] == ("bytes=4000-", 200)
+    assert server.requests_of(FILE)[-1] == ("bytes=4000-", 200)
     assert (tmp_path / "table.csv").read_bytes() == b"b" * 7000
 
 
-def test_a_wrong_seam_is_found_by_the_checksum_and_fetched_again(server, tmp_path):
+def test_a_damaged_part_is_found_by_its_checksum_and_downloaded_again(server, tmp_path):
     body = np.random.default_rng(0).bytes(9000)
     file = RemoteFile("a.bin", f"{server.address}{FILE}", 9000, f"sha256:{hashlib.sha256(body).hexdigest()}")
     server.files[FILE] = body
@@ -271,16 +273,16 @@ def test_a_wrong_seam_is_found_by_the_checksum_and_fetched_again(server, tmp_pat
     with pytest.raises(DownloadError):
         http.fetch(file, tmp_path / "a.bin", retry_policy=HASTY)
     part = tmp_path / "a.bin.part"
-    part.write_bytes(b"\0" * 4000)  # a disk or proxy that spoilt it
+    part.write_bytes(b"\0" * 4000)  # damaged by a disk or proxy
     server.requests.clear()
     http.fetch(file, tmp_path / "a.bin", retry_policy=HASTY)
-    assert server.asked_for(FILE) == [("bytes=4000-", 206), (None, 200)]
+    assert server.requests_of(FILE) == [("bytes=4000-", 206), (None, 200)]
     assert (tmp_path / "a.bin").read_bytes() == body
     assert not part.exists()
 
 
-def test_a_wrong_checksum_is_an_error_and_the_file_kept_aside(server, pictures, tmp_path):
-    body = zipped(pictures)
+def test_a_wrong_checksum_is_an_error_and_the_file_is_kept_as_rejected(server, images, tmp_path):
+    body = zipped(images)
     serve_record(server, body, checksum={"type": "MD5", "value": "0" * 32})
     with pytest.raises(
         DownloadError, match=r"has the digest md5:\w{32}, expected md5:0+; kept as .*rejected"
@@ -289,61 +291,61 @@ def test_a_wrong_checksum_is_an_error_and_the_file_kept_aside(server, pictures, 
     (rejected,) = tmp_path.rglob("*.rejected")
     assert rejected.read_bytes() == body
     assert not list(tmp_path.rglob("*.jpg"))
-    serve_record(server, body)  # the record was mended: the next run is clean
+    serve_record(server, body)  # the record is correct again: the next run succeeds
     fetch_ccsn(server, tmp_path)
     assert len(CCSN(tmp_path)) == 22
     assert leftovers(tmp_path) == []
 
 
-def test_other_digests_of_dataverse_are_understood(server, pictures, tmp_path):
-    body = zipped(pictures)
+def test_sha256_checksums_of_dataverse_are_supported(server, images, tmp_path):
+    body = zipped(images)
     serve_record(
         server, body, checksum={"type": "SHA-256", "value": hashlib.sha256(body).hexdigest().upper()}
     )
     assert len(CCSN(fetch_ccsn(server, tmp_path))) == 22
 
 
-def test_a_server_that_always_sends_less_is_given_up(server, pictures, tmp_path):
-    body = zipped(pictures)
+def test_a_server_that_sends_too_few_bytes_is_an_error(server, images, tmp_path):
+    body = zipped(images)
     serve_record(server, body, filesize=len(body) + 1)
     with pytest.raises(DownloadError, match=rf"has {len(body)} bytes, expected {len(body) + 1}"):
         fetch_ccsn(server, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("status", "says"),
+    ("status", "expected"),
     [(404, "there is no such file"), (403, "download the file in a browser"), (401, "requires a login")],
 )
-def test_a_refusal_is_told_at_once(server, pictures, tmp_path, status, says):
-    serve_record(server, zipped(pictures))
+def test_a_refused_request_is_reported_without_retry(server, images, tmp_path, status, expected):
+    serve_record(server, zipped(images))
     server.status[FILE] = [status] * 9
     with pytest.raises(
-        DownloadError, match=rf"CCSN_v2.zip: {server.address}{FILE} responded with {status} .*{says}"
+        DownloadError, match=rf"CCSN_v2.zip: {server.address}{FILE} responded with {status} .*{expected}"
     ):
         fetch_ccsn(server, tmp_path)
-    assert len(server.asked_for(FILE)) == 1
+    assert len(server.requests_of(FILE)) == 1
 
 
-def test_a_busy_server_is_asked_again(server, pictures, tmp_path):
-    serve_record(server, zipped(pictures))
+def test_a_busy_server_is_retried(server, images, tmp_path):
+    serve_record(server, zipped(images))
     server.status[RECORD] = [503]
     server.status[FILE] = [500, 429]
     assert len(CCSN(fetch_ccsn(server, tmp_path))) == 22
-    assert [status for _, status in server.asked_for(FILE)] == [500, 429, 200]
+    assert [status for _, status in server.requests_of(FILE)] == [500, 429, 200]
 
 
-def test_a_dead_server_is_given_up_in_one_line(tmp_path):
+def test_an_unreachable_server_is_one_line_of_error(tmp_path):
     with Server() as gone:
         address = gone.address
     with pytest.raises(
         DownloadError, match="refused; check the network and run the same command again"
-    ) as told:
+    ) as caught:
         download.download("ccsn", tmp_path / "new", server=address, retry_policy=HASTY)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()
 
 
-def test_a_silent_server_is_given_up(tmp_path):
+def test_a_server_without_response_is_an_error(tmp_path):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -352,13 +354,13 @@ def test_a_silent_server_is_given_up(tmp_path):
             download.download("ccsn", tmp_path, server=address, retry_policy=RetryPolicy(2, 0.01, 0.1))
 
 
-def test_a_login_page_instead_of_the_record(server, tmp_path):
+def test_a_login_page_instead_of_the_record_is_an_error(server, tmp_path):
     server.files[RECORD] = b"<html>Please log in</html>"
     with pytest.raises(DownloadError, match=r"does not return a Dataverse record; open https://doi.org/"):
         fetch_ccsn(server, tmp_path)
 
 
-def test_a_record_without_what_is_wanted_says_what_it_holds(server, tmp_path):
+def test_a_record_without_the_requested_file_lists_its_files(server, tmp_path):
     serve_record(server, b"abc", name="CCSN.rar")
     with pytest.raises(
         DownloadError, match=r"no file matches .*\.zip.*; the record contains CCSN.rar, notes.txt"
@@ -366,8 +368,8 @@ def test_a_record_without_what_is_wanted_says_what_it_holds(server, tmp_path):
         fetch_ccsn(server, tmp_path)
 
 
-def test_a_record_of_single_pictures_keeps_their_folders_and_goes_on(server, pictures, tmp_path):
-    chosen = sorted(pictures.rglob("*.jpg"))[:3]
+def test_a_record_of_single_images_keeps_their_folders_and_resumes(server, images, tmp_path):
+    chosen = sorted(images.rglob("*.jpg"))[:3]
     entries = []
     for number, path in enumerate(chosen, start=100):
         server.files[f"/api/access/datafile/{number}"] = path.read_bytes()
@@ -386,14 +388,14 @@ def test_a_record_of_single_pictures_keeps_their_folders_and_goes_on(server, pic
     server.status["/api/access/datafile/101"] = [404]
     with pytest.raises(DownloadError, match="404"):
         fetch_ccsn(server, tmp_path)
-    assert CCSN(tmp_path).names == CCSN(pictures).names[:1]
-    assert CCSN(fetch_ccsn(server, tmp_path)).names == CCSN(pictures).names[:3]
-    assert len(server.asked_for("/api/access/datafile/100")) == 1
+    assert CCSN(tmp_path).names == CCSN(images).names[:1]
+    assert CCSN(fetch_ccsn(server, tmp_path)).names == CCSN(images).names[:3]
+    assert len(server.requests_of("/api/access/datafile/100")) == 1
     assert leftovers(tmp_path) == []
 
 
-def test_a_mirror_with_pinned_files(server, pictures, tmp_path, monkeypatch):
-    body = zipped(pictures)
+def test_pinned_files_are_downloaded_from_a_mirror(server, images, tmp_path, monkeypatch):
+    body = zipped(images)
     server.files["/mirror/data/ccsn.zip"] = body
     pinned = RemoteFile(
         "ccsn.zip",
@@ -407,7 +409,7 @@ def test_a_mirror_with_pinned_files(server, pictures, tmp_path, monkeypatch):
     assert len(CCSN(tmp_path)) == 22
 
 
-def test_sets_behind_an_agreement_say_where_to_go(tmp_path):
+def test_datasets_behind_an_agreement_name_their_address(tmp_path):
     with pytest.raises(
         DownloadError, match=r"gcd: cannot be downloaded by a program .*Agreement.*github.com"
     ):
@@ -419,16 +421,16 @@ def test_sets_behind_an_agreement_say_where_to_go(tmp_path):
 # --- writing ------------------------------------------------------------------------------------
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(server, pictures, tmp_path, monkeypatch):
-    serve_record(server, zipped(pictures))
+def test_too_little_disk_space_is_reported_before_any_download(server, images, tmp_path, monkeypatch):
+    serve_record(server, zipped(images))
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(StorageError, match=r"bytes are required and 10 are free"):
         fetch_ccsn(server, tmp_path)
-    assert server.asked_for(FILE) == []
+    assert server.requests_of(FILE) == []
 
 
-def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, monkeypatch):
-    body = zipped(pictures)
+def test_a_full_disk_keeps_the_downloaded_part(server, images, tmp_path, monkeypatch):
+    body = zipped(images)
     serve_record(server, body)
     written = http._write_all
 
@@ -444,18 +446,18 @@ def test_a_disk_that_fills_up_keeps_what_has_come(server, pictures, tmp_path, mo
     monkeypatch.undo()
     server.requests.clear()
     fetch_ccsn(server, tmp_path)
-    assert server.asked_for(FILE) == [("bytes=6000-", 206)]
+    assert server.requests_of(FILE) == [("bytes=6000-", 206)]
     assert len(CCSN(tmp_path)) == 22
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_an_invalid_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"file: cannot create a folder"):
         download.download("ccsn", tmp_path / "file")
 
 
-def test_a_file_of_the_users_own_is_not_overwritten(server, pictures, tmp_path):
-    serve_record(server, zipped(pictures))
+def test_a_user_file_is_not_overwritten(server, images, tmp_path):
+    serve_record(server, zipped(images))
     own = tmp_path / "Ac" / "Ac-N001.jpg"
     own.parent.mkdir()
     own.write_bytes(b"mine")
@@ -464,11 +466,11 @@ def test_a_file_of_the_users_own_is_not_overwritten(server, pictures, tmp_path):
     ):
         fetch_ccsn(server, tmp_path)
     assert own.read_bytes() == b"mine"
-    assert list(tmp_path.rglob("*.jpg")) == [own]  # judged before the first byte was unpacked
+    assert list(tmp_path.rglob("*.jpg")) == [own]  # checked before the first file was unpacked
     own.unlink()
-    before = len(server.asked_for(FILE))
+    before = len(server.requests_of(FILE))
     fetch_ccsn(server, tmp_path)
-    assert len(server.asked_for(FILE)) == before  # the archive was still there
+    assert len(server.requests_of(FILE)) == before  # the archive was still on disk
     assert len(CCSN(tmp_path)) == 22
 
 
@@ -498,7 +500,7 @@ def test_no_path_leaves_the_folder(tmp_path, name):
     assert not (tmp_path / "out.jpg").exists()
 
 
-def test_links_and_twins_and_bombs_are_refused(tmp_path):
+def test_links_duplicates_and_decompression_bombs_are_refused(tmp_path):
     root = tmp_path / "inner"
     root.mkdir()
     link = make_zip(tmp_path / "link.zip", {"Ac/a.jpg": b"/etc/passwd"}, mode=stat.S_IFLNK | 0o777)
@@ -516,7 +518,7 @@ def test_links_and_twins_and_bombs_are_refused(tmp_path):
     assert list(root.iterdir()) == []
 
 
-def test_a_damaged_archive_leaves_no_half_file(tmp_path):
+def test_a_damaged_archive_leaves_no_partial_file(tmp_path):
     root = tmp_path / "inner"
     root.mkdir()
     packed = make_zip(tmp_path / "a.zip", {"a.jpg": np.random.default_rng(0).bytes(4000)})
@@ -531,7 +533,7 @@ def test_a_damaged_archive_leaves_no_half_file(tmp_path):
         unzip.unpack(packed, root)
 
 
-def test_the_top_folder_is_left_out_only_where_it_is_the_only_one(tmp_path):
+def test_the_top_folder_is_stripped_only_where_it_is_the_only_one(tmp_path):
     one = make_zip(tmp_path / "one.zip", {"top/Ac/a.jpg": b"1", "top/readme.txt": b"2", ".DS_Store": b"3"})
     assert unzip.unpack(one, tmp_path / "one", strip_top=True) == {"Ac/a.jpg": 1, "readme.txt": 1}
     two = make_zip(tmp_path / "two.zip", {"Ac/a.jpg": b"1", "As/a.jpg": b"2"})

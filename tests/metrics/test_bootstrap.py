@@ -1,4 +1,4 @@
-"""Bootstrap intervals: against resampling done the slow way, against theory, and their edges."""
+"""Bootstrap intervals: compared with explicit resampling, with theory, and in edge cases."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def estimate(name: str, probabilities: Tensor, labels: Tensor, units: list[str],
 
 
 @pytest.mark.parametrize("name", ["macro_f1", "calibration_error", "nll", "recall"])
-def test_a_resample_is_the_metric_over_the_samples_of_the_drawn_units(name: str) -> None:
-    """Summed states (macro_f1), gathered ones (calibration_error), means, and a value per class."""
+def test_a_resample_is_the_metric_over_the_samples_of_the_drawn_groups(name: str) -> None:
+    """Check summed states (macro_f1), gathered ones (calibration_error), means and values per class."""
     probabilities, labels, units = sample()
     found = estimate(name, probabilities, labels, units, n_bootstrap=30, seed=3)
     order = list(dict.fromkeys(units))
@@ -49,7 +49,7 @@ def test_a_resample_is_the_metric_over_the_samples_of_the_drawn_units(name: str)
     assert found.value.numpy() == pytest.approx(expected.numpy(), abs=1e-6)
 
 
-def test_against_an_implementation_that_shares_nothing() -> None:
+def test_intervals_match_an_independent_implementation() -> None:
     probabilities, labels, units = sample(400)
     found = estimate("macro_f1", probabilities, labels, units, n_bootstrap=2000)
     random = np.random.default_rng(5)
@@ -63,7 +63,7 @@ def test_against_an_implementation_that_shares_nothing() -> None:
     assert float(found.high) == pytest.approx(high, abs=0.012)
 
 
-def test_the_width_is_that_of_the_binomial_where_units_are_single() -> None:
+def test_the_width_is_that_of_the_binomial_where_groups_are_single() -> None:
     right = torch.tensor([1, 0] * 200)
     probabilities = torch.eye(3)[torch.where(right > 0, 0, 1)]
     found = estimate(
@@ -72,7 +72,7 @@ def test_the_width_is_that_of_the_binomial_where_units_are_single() -> None:
     assert float(found.high - found.low) == pytest.approx(2 * 1.96 * (0.25 / 400) ** 0.5, rel=0.08)
 
 
-def test_copies_of_a_unit_do_not_narrow_the_interval() -> None:
+def test_copies_within_a_group_do_not_narrow_the_interval() -> None:
     probabilities, labels, _ = sample(100)
     units = [str(i) for i in range(100)]
     single = estimate("accuracy", probabilities, labels, units)
@@ -82,14 +82,14 @@ def test_copies_of_a_unit_do_not_narrow_the_interval() -> None:
     assert float(blind.high - blind.low) < 0.6 * float(single.high - single.low)
 
 
-def test_the_seed_decides() -> None:
+def test_the_seed_determines_the_interval() -> None:
     data = sample()
     assert estimate("accuracy", *data, seed=1) == estimate("accuracy", *data, seed=1)
     assert estimate("brier", *data, seed=1) != estimate("brier", *data, seed=2)
 
 
-def test_a_class_that_some_resamples_lack_is_judged_on_the_others() -> None:
-    # Class c is true in one unit of ten: about a third of the resamples lack it.
+def test_a_class_that_some_resamples_lack_is_scored_on_the_others() -> None:
+    # Class c is true in one group of ten: about a third of the resamples lack it.
     labels = torch.tensor([0] * 9 + [2])
     found = estimate("recall", torch.eye(3)[labels], labels, [str(i) for i in range(10)])
     assert found.low[2] == found.high[2] == 1

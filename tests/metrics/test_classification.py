@@ -1,4 +1,4 @@
-"""Each metric against an independent implementation, and the properties that every one must have."""
+"""Metrics of classes: compared with independent implementations, and their common properties."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TARGET = ClassTarget(
     positive="d",
 )
 PER_CLASS = ("precision", "recall", "f1")
-# Scores of one class and counts have tests of their own, in test_detection.py.
+# Scores of one class and counts are tested in test_detection.py.
 NUMBERS = [
     name
     for name in metrics.applicable((*metrics.METRICS, "accuracy(top_k=2)", "accuracy(top_k=3)"), TARGET)
@@ -37,7 +37,7 @@ NUMBERS = [
 
 
 def sample(n: int = 200, seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:
-    """Probabilities and labels that agree more often than by chance."""
+    """Return probabilities and labels that agree more often than by chance."""
     generator = torch.Generator().manual_seed(seed)
     probabilities = (torch.randn(n, classes, generator=generator) * 1.5).softmax(dim=1)
     return probabilities, torch.multinomial(probabilities, 1, generator=generator)[:, 0]
@@ -67,7 +67,7 @@ ORACLES = {
 @pytest.mark.parametrize("absent", [False, True], ids=["all classes", "a class absent"])
 def test_agrees_with_another_implementation(name: str, absent: bool) -> None:
     probabilities, labels = sample()
-    if absent:  # predicted, never true
+    if absent:  # predicted, but never a target
         keep = labels != 3
         probabilities, labels = probabilities[keep], labels[keep]
         assert (probabilities.argmax(1) == 3).any()
@@ -76,7 +76,7 @@ def test_agrees_with_another_implementation(name: str, absent: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["f1", "precision", "recall"])
-def test_per_class_agrees_with_scikit_learn(name: str) -> None:
+def test_per_class_scores_agree_with_scikit_learn(name: str) -> None:
     probabilities, labels = sample()
     score = getattr(oracle, f"{name}_score")
     expected = score(labels.numpy(), probabilities.argmax(1).numpy(), average=None)
@@ -91,11 +91,11 @@ def test_confusion_has_the_true_class_in_rows() -> None:
 
 
 def test_macro_f1_counts_the_classes_that_occur() -> None:
-    # True a a b; said a b b. Of four classes two occur: F1(a) = F1(b) = 2/3. Were c and d counted
+    # Targets a a b, predictions a b b. Two of four classes occur: F1(a) = F1(b) = 2/3. If c and d counted
     # with 0, the mean would be 1/3.
     probabilities, labels = torch.eye(4)[[0, 1, 1]], torch.tensor([0, 0, 1])
     assert value("macro_f1", probabilities, labels) == pytest.approx(2 / 3)
-    # Now c is said once and never true: it counts with 0.
+    # Class c is now predicted once and never a target: it counts with 0.
     probabilities, labels = torch.eye(4)[[0, 1, 1, 2]], torch.tensor([0, 0, 1, 1])
     assert value("macro_f1", probabilities, labels) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
 
@@ -106,14 +106,14 @@ def test_per_class_scores_of_a_class_that_does_not_occur_are_undefined() -> None
         metrics.create(name, TARGET)(probabilities, labels).tolist() for name in PER_CLASS
     )
     assert precision[:2] == [1.0, 0.0]
-    assert math.isnan(precision[2])  # c is true and never said
-    assert math.isnan(recall[1])  # b is said and never true
+    assert math.isnan(precision[2])  # c is a target and never predicted
+    assert math.isnan(recall[1])  # b is predicted and never a target
     assert f1[:3] == [pytest.approx(2 / 3), 0.0, 0.0]
     assert math.isnan(f1[3])
 
 
 def test_calibration_error_by_hand() -> None:
-    # Two bins of 15: (0.6, 0.6667] holds three answers of confidence 0.65, two right; (0.8667,
+    # Two bins of 15: (0.6, 0.6667] holds three predictions of confidence 0.65, two right; (0.8667,
     # 0.9333] one of 0.9, wrong. 3/4 |2/3 - 0.65| + 1/4 |0 - 0.9|.
     top = torch.tensor([0.65, 0.65, 0.65, 0.9])
     probabilities = torch.stack([top, *[(1 - top) / 3] * 3], dim=1)
@@ -121,8 +121,8 @@ def test_calibration_error_by_hand() -> None:
     assert value("calibration_error", probabilities, torch.tensor([0, 0, 1, 1])) == pytest.approx(expected)
 
 
-def test_calibration_error_takes_a_sum_a_hair_above_one() -> None:
-    # Summed probabilities of merged classes can round to above 1; they are no logits.
+def test_calibration_error_accepts_a_sum_slightly_above_one() -> None:
+    # Summed probabilities of merged classes can round to above 1; they are not logits.
     probabilities = torch.tensor([[1.0000001, 0.0, 0.0, 0.0]]).repeat(8, 1)
     assert value("calibration_error", probabilities, torch.zeros(8, dtype=torch.int64)) == 0
 
@@ -156,7 +156,7 @@ def test_the_order_of_classes_does_not_matter(name: str, seed: int, n: int) -> N
 @pytest.mark.parametrize("name", NUMBERS)
 @_few
 @given(seed=_seeds, n=st.integers(1, 40))
-def test_certain_and_right_is_the_best_there_is(name: str, seed: int, n: int) -> None:
+def test_certain_and_right_predictions_have_the_best_score(name: str, seed: int, n: int) -> None:
     probabilities, labels = sample(n, seed)
     metric = metrics.create(name, TARGET)
     best = 1.0 if metric.higher_is_better else 0.0
@@ -168,7 +168,7 @@ def test_certain_and_right_is_the_best_there_is(name: str, seed: int, n: int) ->
 
 @_few
 @given(seed=_seeds, n=st.integers(1, 40))
-def test_more_guesses_are_right_more_often(seed: int, n: int) -> None:
+def test_top_k_accuracy_grows_with_k(seed: int, n: int) -> None:
     probabilities, labels = sample(n, seed)
     top = [value(f"accuracy(top_k={k})", probabilities, labels) for k in (1, 2, 3)]
     assert top == sorted(top)
@@ -176,7 +176,7 @@ def test_more_guesses_are_right_more_often(seed: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_batches_add_up(name: str) -> None:
+def test_updates_by_batch_give_the_score_of_all_samples(name: str) -> None:
     probabilities, labels = sample(50)
     metric = metrics.create(name, TARGET)
     for batch in torch.arange(50).split(7):
@@ -187,7 +187,7 @@ def test_batches_add_up(name: str) -> None:
 # --- the factory --------------------------------------------------------------------------------
 
 
-def test_an_unknown_metric_names_the_nearest() -> None:
+def test_an_unknown_metric_suggests_the_nearest() -> None:
     with pytest.raises(OptionError, match=r"'macro_f2' is not a geovision metric. Did you mean 'macro_f1'"):
         metrics.create("macro_f2", TARGET)
     with pytest.raises(OptionError, match=r"Metrics: accuracy, macro_f1, "):
@@ -202,7 +202,7 @@ def test_metrics_of_classes_do_not_fit_a_mask() -> None:
             metrics.create(name, MaskTarget("polar_low"))
 
 
-def test_what_does_not_apply_is_left_out_and_what_does_not_exist_is_an_error() -> None:
+def test_inapplicable_metrics_are_omitted_and_unknown_ones_are_an_error() -> None:
     plain = ClassTarget(("clear", "cloudy"))
     assert list(
         metrics.applicable(("accuracy", "accuracy(top_k=2)", "accuracy(top_k=3)", "level_accuracy"), plain)
@@ -220,7 +220,10 @@ def test_every_metric_of_a_task_exists_and_has_a_direction(task: str) -> None:
 
 
 def directionless(name: str) -> bool:
-    """A table has no better; of a bias 0 is best, of a ratio 1, and of a spread that of the error."""
+    """Return whether a metric has no better direction.
+
+    Examples are tables, a bias (best at 0), a ratio (best at 1) and a spread (best at the size of the error).
+    """
     tables = ("confusion", "probability_histogram", "contingency", "reliability")
     base = metrics.parse(name)[0]
     return base in (*tables, "spread") or base.endswith(("bias", "ratio"))
@@ -272,12 +275,12 @@ def test_parameters_are_part_of_the_name() -> None:
         ("quantile_bias(q=99)", r"q=99 is not a probability; expected 0 to 1"),
     ],
 )
-def test_wrong_parameters_are_refused_with_the_known_ones(name: str, message: str) -> None:
+def test_wrong_parameters_are_refused_with_the_valid_ones(name: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         metrics.create(name, RAIN)
 
 
-def test_a_threshold_of_a_mask_is_that_of_the_target_unless_given() -> None:
+def test_the_threshold_of_a_mask_defaults_to_that_of_the_target() -> None:
     target = MaskTarget("hail", threshold=0.3)
     assert metrics.create("csi", target).threshold == 0.3
     assert metrics.create("csi", target, threshold=0.7).threshold == 0.7

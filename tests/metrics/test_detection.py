@@ -1,4 +1,4 @@
-"""Scores of the class that is looked for, against scikit-learn and by hand."""
+"""Scores of the positive class: compared with scikit-learn and worked by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNTS = ("errors", "missed", "false_alarms")
 
 
 def sample(n: int = 300, seed: int = 0, *, ties: bool = False) -> tuple[Tensor, Tensor]:
-    """Probabilities of a rare class, and labels that agree more often than by chance."""
+    """Return probabilities of a rare class, and labels that agree more often than by chance."""
     generator = torch.Generator().manual_seed(seed)
     probability = torch.sigmoid(torch.randn(n, generator=generator) * 2 - 1)
     labels = (torch.rand(n, generator=generator) < probability).long()
@@ -60,26 +60,28 @@ def test_one_class_of_several_is_scored_against_all_others() -> None:
     probabilities = (torch.randn(200, 3, generator=generator) * 2).softmax(1)
     labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
     target = ClassTarget(("a", "b", "c"), positive="b")
-    truth, said = labels.numpy() == 1, probabilities.argmax(1).numpy() == 1
-    assert value("positive_f1", probabilities, labels, target) == pytest.approx(oracle.f1_score(truth, said))
+    truth, predicted = labels.numpy() == 1, probabilities.argmax(1).numpy() == 1
+    assert value("positive_f1", probabilities, labels, target) == pytest.approx(
+        oracle.f1_score(truth, predicted)
+    )
     expected = oracle.average_precision_score(truth, probabilities[:, 1])
     assert value("pr_auc", probabilities, labels, target) == pytest.approx(expected, abs=1e-6)
     wrong = (probabilities.argmax(1) != labels).sum()
     assert value("errors", probabilities, labels, target) == wrong
 
 
-def test_the_published_count_of_errors_gives_the_published_score() -> None:
-    """64 of 435 pictures show a low: 3 missed and 3 false alarms are F1 0.953, 4 and 3 are 0.945."""
+def test_the_published_error_counts_give_the_published_score() -> None:
+    """64 of 435 images show a low: 3 missed and 3 false alarms are F1 0.953, 4 and 3 are 0.945."""
     for missed, alarms, expected in ((3, 3, 0.953), (4, 3, 0.945)):
         labels = torch.tensor([1] * 64 + [0] * 371)
-        said = labels.clone()
-        said[:missed], said[64 : 64 + alarms] = 0, 1
-        assert value("positive_f1", torch.eye(2)[said], labels) == pytest.approx(expected, abs=5e-4)
-        assert value("errors", torch.eye(2)[said], labels) == missed + alarms
+        predicted = labels.clone()
+        predicted[:missed], predicted[64 : 64 + alarms] = 0, 1
+        assert value("positive_f1", torch.eye(2)[predicted], labels) == pytest.approx(expected, abs=5e-4)
+        assert value("errors", torch.eye(2)[predicted], labels) == missed + alarms
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_without_a_positive_sample_or_answer_a_score_is_undefined(name: str) -> None:
+def test_without_a_positive_sample_or_prediction_a_score_is_undefined(name: str) -> None:
     assert math.isnan(value(name, torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.zeros(2, dtype=torch.long)))
 
 
@@ -90,7 +92,7 @@ def test_a_score_without_a_negative_sample() -> None:
     assert value("positive_recall", probabilities, labels) == 0.5
 
 
-def test_a_target_without_a_positive_class_has_no_such_score() -> None:
+def test_a_target_without_a_positive_class_has_no_detection_score() -> None:
     plain = ClassTarget(("neg", "pos"))
     assert list(metrics.applicable((*SCORES, *COUNTS), plain)) == ["errors"]
     with pytest.raises(metrics.NotApplicable, match="names its positive class"):
@@ -116,14 +118,14 @@ def test_batches_add_up_and_the_order_does_not_matter(name: str, seed: int, n: i
 
 
 @pytest.mark.parametrize("name", [*SCORES, *COUNTS])
-def test_certain_and_right_is_the_best_there_is(name: str) -> None:
+def test_certain_and_right_predictions_have_the_best_score(name: str) -> None:
     labels = torch.tensor([0, 0, 0, 1, 1])
     metric = metrics.create(name, TARGET)
     assert float(metric(torch.eye(2)[labels], labels)) == (1.0 if metric.higher_is_better else 0.0)
 
 
-def test_intervals_are_drawn_by_pass() -> None:
-    """Resampling by hand: passes are drawn with all their pictures."""
+def test_intervals_resample_satellite_passes() -> None:
+    """Compare with explicit resampling: passes are drawn with all their images."""
     probabilities, labels = sample(60, 3)
     units = [f"pass {index // 6}" for index in range(60)]
     found = bootstrap(

@@ -1,5 +1,7 @@
-"""Scores of fields, of extremes, of events, of neighbourhoods, spectra and ensembles, against other libraries
-where there is one, and by hand."""
+"""Metrics of fields: compared with other libraries where possible, otherwise worked by hand.
+
+They cover extremes, events, neighborhoods, spectra and ensembles.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ _few = settings(max_examples=15, deadline=None)
 
 
 def rain(*shape: int, seed: int = 0, dry: float = 0.5, gaps: float = 0.0) -> Tensor:
-    """Rain in mm/day with dry cells, and cells that are missing."""
+    """Return rain in mm/day with dry and missing cells."""
     rng = np.random.default_rng(seed)
     values = rng.gamma(0.6, 9.0, shape) * (rng.random(shape) > dry)
     return torch.tensor(np.where(rng.random(shape) < gaps, np.nan, values))
@@ -44,31 +46,31 @@ def pair(*shape: int, seed: int = 0, gaps: float = 0.0) -> tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
-def test_differences_are_those_of_pysteps(pysteps: ModuleType, gaps: float) -> None:
+def test_differences_match_pysteps(pysteps: ModuleType, gaps: float) -> None:
     from pysteps.verification.detcontscores import det_cont_fct
 
     p, t = pair(20, 6, 7, gaps=gaps)
     names = {"rmse": "RMSE", "mae": "MAE", "bias": "ME", "correlation": "corr_p"}
-    there = p.isfinite() & t.isfinite()
-    theirs = det_cont_fct(*(each.where(there, torch.nan).numpy() for each in (p, t)), list(names.values()))
+    is_valid = p.isfinite() & t.isfinite()
+    theirs = det_cont_fct(*(each.where(is_valid, torch.nan).numpy() for each in (p, t)), list(names.values()))
     for own, name in names.items():
         assert float(getattr(regression, own)(p, t)) == pytest.approx(float(theirs[name])), name
 
 
-def test_differences_over_all_that_is_there() -> None:
+def test_differences_use_all_valid_cells() -> None:
     p, t = pair(20, 6, 7, gaps=0.2)
     a, b = p.numpy(), t.numpy()
-    there = np.isfinite(a) & np.isfinite(b)
-    d = (a - b)[there]
-    assert 0.5 < there.mean() < 0.75
+    is_valid = np.isfinite(a) & np.isfinite(b)
+    d = (a - b)[is_valid]
+    assert 0.5 < is_valid.mean() < 0.75
     assert float(regression.rmse(p, t)) == pytest.approx(np.sqrt((d**2).mean()))
     assert float(regression.mae(p, t)) == pytest.approx(np.abs(d).mean())
     assert float(regression.bias(p, t)) == pytest.approx(d.mean())
-    assert float(regression.relative_bias(p, t)) == pytest.approx(d.mean() / b[there].mean())
-    assert float(regression.correlation(p, t)) == pytest.approx(np.corrcoef(a[there], b[there])[0, 1])
+    assert float(regression.relative_bias(p, t)) == pytest.approx(d.mean() / b[is_valid].mean())
+    assert float(regression.correlation(p, t)) == pytest.approx(np.corrcoef(a[is_valid], b[is_valid])[0, 1])
     assert float(regression.psnr(p, t, data_range=100)) == pytest.approx(10 * np.log10(1e4 / (d**2).mean()))
     assert float(regression.wasserstein(p, t)) == pytest.approx(
-        scipy.stats.wasserstein_distance(a[there], b[there])
+        scipy.stats.wasserstein_distance(a[is_valid], b[is_valid])
     )
 
 
@@ -83,7 +85,7 @@ def test_correlation_of_each_cell_and_of_each_step() -> None:
     assert float(in_space[7]) == pytest.approx(np.ma.corrcoef(a[7].ravel(), b[7].ravel())[0, 1])
 
 
-def test_nothing_to_score_is_undefined() -> None:
+def test_scores_without_valid_cells_are_undefined() -> None:
     p, t = pair(5, 3, 3)
     t[:, 1, 1] = math.nan
     assert torch.isnan(regression.rmse(p, t, over="time")[1, 1])
@@ -97,7 +99,7 @@ def test_nothing_to_score_is_undefined() -> None:
 )
 @_few
 @given(seed=st.integers(0, 2**31))
-def test_what_stands_in_cells_that_do_not_count_is_the_same(score, seed: int) -> None:
+def test_values_of_masked_cells_have_no_effect(score, seed: int) -> None:
     p, t = pair(4, 5, 6, seed=seed % 1000)
     valid = torch.rand(5, 6, generator=torch.Generator().manual_seed(seed)) < 0.6
     valid[0, :2] = True
@@ -113,20 +115,20 @@ def test_shapes_that_differ_are_refused() -> None:
         regression.rmse(torch.zeros(2, 3, 3), torch.zeros(2, 3, 4))
 
 
-def test_quantile_pairs_are_those_of_numpy() -> None:
+def test_quantile_pairs_match_numpy() -> None:
     p, t = pair(50, 8, 8, gaps=0.1)
-    there = torch.isfinite(p) & torch.isfinite(t)
+    is_valid = torch.isfinite(p) & torch.isfinite(t)
     q = torch.tensor([0.5, 0.99, 0.999], dtype=torch.float64)
     found = regression.quantile_pairs(p, t, quantiles=q)
     for values, each in zip((p, t), found, strict=True):
-        np.testing.assert_allclose(each, np.quantile(values[there], q), rtol=1e-6)
+        np.testing.assert_allclose(each, np.quantile(values[is_valid], q), rtol=1e-6)
     assert regression.quantile_pairs(p, t)[0].diff().min() >= 0
 
 
 # --- structure ----------------------------------------------------------------------------------
 
 
-def test_ssim_is_that_of_scikit_image() -> None:
+def test_ssim_matches_scikit_image() -> None:
     from skimage.metrics import structural_similarity
 
     p, t = pair(3, 24, 31)
@@ -139,9 +141,8 @@ def test_ssim_is_that_of_scikit_image() -> None:
     assert float(regression.ssim(p, t, data_range=80.0)) == pytest.approx(np.mean(expected), abs=1e-9)
 
 
-def test_multiscale_ssim_is_of_the_contrasts_of_torchmetrics_and_the_ssim_of_scikit_image() -> None:
-    """torchmetrics alone takes the coarsest scale's mean over mirrored margins too, which is not as
-    published."""
+def test_multiscale_ssim_combines_the_contrasts_of_torchmetrics_and_the_ssim_of_scikit_image() -> None:
+    """In torchmetrics, the mean of the coarsest scale includes mirrored margins, unlike the publication."""
     from skimage.metrics import structural_similarity
     from torchmetrics.functional.image import (
         multiscale_structural_similarity_index_measure,
@@ -170,7 +171,7 @@ def test_multiscale_ssim_is_of_the_contrasts_of_torchmetrics_and_the_ssim_of_sci
 @pytest.mark.parametrize(
     "score", [regression.ssim, lambda *a, **k: regression.multiscale_ssim(*a, scales=2, **k)]
 )
-def test_structure_does_not_see_missing_cells(score) -> None:
+def test_ssim_ignores_missing_cells(score) -> None:
     p, t = pair(2, 32, 30)
     t[:, :12, :9] = math.nan
     found = score(p, t, data_range=80.0)
@@ -193,37 +194,37 @@ def test_a_field_too_small_for_the_window_is_refused() -> None:
 
 
 def longest(days: list[bool], begins: list[bool]) -> int:
-    """By groups of equal neighbours, cut where a day begins anew."""
+    """Return the longest run of true days; a run ends where a new series begins."""
     numbered = list(zip(days, itertools.accumulate(begins), strict=True))
     return max((len(list(group)) for (day, _), group in itertools.groupby(numbered) if day), default=0)
 
 
-def test_indices_of_each_cell() -> None:
+def test_indices_of_each_cell_match_a_loop() -> None:
     field = rain(120, 4, 5, gaps=0.05)
     begins = torch.zeros(120, dtype=torch.bool)
     begins[[0, 40, 80]] = True
     a = field.numpy()
     for y, x in itertools.product(range(4), range(5)):
         days = a[:, y, x]
-        there = days[np.isfinite(days)]
-        wet = there[there >= 1]
-        assert float(extremes.r01(field)[y, x]) == pytest.approx(len(wet) / len(there))
+        is_valid = days[np.isfinite(days)]
+        wet = is_valid[is_valid >= 1]
+        assert float(extremes.r01(field)[y, x]) == pytest.approx(len(wet) / len(is_valid))
         assert float(extremes.sdii(field)[y, x]) == pytest.approx(wet.mean())
-        assert float(extremes.rx1day(field)[y, x]) == there.max()
-        assert float(extremes.quantile(field, 0.95)[y, x]) == pytest.approx(np.quantile(there, 0.95))
+        assert float(extremes.rx1day(field)[y, x]) == is_valid.max()
+        assert float(extremes.quantile(field, 0.95)[y, x]) == pytest.approx(np.quantile(is_valid, 0.95))
         starts = begins.tolist()
         assert float(extremes.cdd(field, begins=begins)[y, x]) == longest((days < 1).tolist(), starts)
         assert float(extremes.cwd(field, begins=begins)[y, x]) == longest((days >= 1).tolist(), starts)
 
 
-def test_a_spell_does_not_go_on_over_summer() -> None:
+def test_a_spell_does_not_continue_over_summer() -> None:
     dry = torch.zeros(90, 1, 1)
     begins = torch.arange(90) % 30 == 0
     assert float(extremes.cdd(dry)) == 90
     assert float(extremes.cdd(dry, begins=begins)) == 30
 
 
-def test_a_cell_that_is_never_there_has_no_index() -> None:
+def test_a_cell_without_valid_values_has_no_index() -> None:
     field = rain(30, 2, 2)
     field[:, 0, 1] = math.nan
     for index in (extremes.r01, extremes.sdii, extremes.rx1day, extremes.cdd, extremes.cwd):
@@ -231,7 +232,7 @@ def test_a_cell_that_is_never_there_has_no_index() -> None:
     assert torch.isnan(extremes.quantile(field, 0.99)).tolist() == [[False, True], [False, False]]
 
 
-def test_the_bias_of_an_index_is_over_common_cells() -> None:
+def test_the_bias_of_an_index_uses_common_cells() -> None:
     p, t = pair(60, 3, 3)
     t[:, 0, 0] = math.nan
     p[:, 0, 0] = 1e3
@@ -259,7 +260,7 @@ _PROPERTIES = {
 }
 
 
-def test_events_are_those_of_scores(scores: ModuleType) -> None:
+def test_events_match_scores(scores: ModuleType) -> None:
     import xarray as xr
 
     p, t = pair(30, 8, 9, gaps=0.1)
@@ -270,11 +271,11 @@ def test_events_are_those_of_scores(scores: ModuleType) -> None:
         assert float(getattr(ours, own)) == pytest.approx(float(getattr(table, theirs)())), own
 
 
-def test_events_are_those_of_pysteps(pysteps: ModuleType) -> None:
+def test_events_match_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.detcatscores import det_cat_fct
 
     p, t = pair(30, 8, 9)
-    # pysteps takes a value above the threshold alone; none is equal to this one.
+    # pysteps counts only values above the threshold; no value equals it.
     theirs = det_cat_fct(p.numpy(), t.numpy(), thr=5.0)
     ours = events.contingency(p, t, 5.0)
     for own, name in (
@@ -317,11 +318,11 @@ def test_tables_add_up_and_a_rare_event_may_be_undefined() -> None:
         assert math.isnan(float(getattr(none, name)))
 
 
-# --- neighbourhood and spectra ------------------------------------------------------------------
+# --- neighborhood and spectra -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [1, 2, 5, 9])
-def test_fss_is_that_of_pysteps(pysteps: ModuleType, scale: int) -> None:
+def test_fss_matches_pysteps(pysteps: ModuleType, scale: int) -> None:
     from pysteps.verification.spatialscores import fss
 
     p, t = pair(20, 23)
@@ -329,7 +330,7 @@ def test_fss_is_that_of_pysteps(pysteps: ModuleType, scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [3, 5])
-def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: int) -> None:
+def test_fss_over_several_fields_matches_scores(scores: ModuleType, scale: int) -> None:
     import xarray as xr
     from scores.spatial import fss_2d
 
@@ -337,7 +338,7 @@ def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: in
     dims = ("time", "y", "x")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Windows that lie within the grid alone: zeros around both fields make ours the same.
+        # scores uses only windows within the grid; zeros around both fields make the results equal.
         theirs = fss_2d(
             *(
                 xr.DataArray(torch.nn.functional.pad(each, (scale, scale, scale, scale)).numpy(), dims=dims)
@@ -354,7 +355,7 @@ def test_fss_over_several_fields_is_that_of_scores(scores: ModuleType, scale: in
 
 @_few
 @given(seed=st.integers(0, 1000), scale=st.integers(1, 12))
-def test_fss_lies_between_none_and_all(seed: int, scale: int) -> None:
+def test_fss_is_between_zero_and_one(seed: int, scale: int) -> None:
     p, t = pair(3, 12, 14, seed=seed, gaps=0.1)
     assert 0 <= float(neighborhood.fss(p, t, 5.0, scale)) <= 1
     assert float(neighborhood.fss(t, t, 5.0, scale)) == 1
@@ -364,7 +365,7 @@ def test_fss_lies_between_none_and_all(seed: int, scale: int) -> None:
 
 
 def test_fss_by_hand() -> None:
-    """One cell beside another: no skill in the cell, full use of a wide window."""
+    """Offset by one cell: no skill at grid scale, more skill in a wider window."""
     p, t = torch.zeros(9, 9), torch.zeros(9, 9)
     p[4, 4], t[4, 5] = 10.0, 10.0
     assert float(neighborhood.fss(p, t, 5.0, 1)) == 0
@@ -374,7 +375,7 @@ def test_fss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("side", [32, 33])
-def test_a_spectrum_is_that_of_pysteps(pysteps: ModuleType, side: int) -> None:
+def test_a_spectrum_matches_pysteps(pysteps: ModuleType, side: int) -> None:
     from pysteps.utils.spectral import rapsd
 
     field = rain(3, side, side)
@@ -384,7 +385,7 @@ def test_a_spectrum_is_that_of_pysteps(pysteps: ModuleType, side: int) -> None:
     np.testing.assert_allclose(frequency, theirs[0][1])
 
 
-def test_a_wave_stands_at_its_frequency() -> None:
+def test_a_wave_has_its_peak_at_its_frequency() -> None:
     x = torch.arange(48, dtype=torch.float64)
     wave = torch.sin(2 * torch.pi * x / 8).expand(30, 48)
     frequency, power = spectra.spectrum(wave, spacing=0.5)
@@ -392,7 +393,7 @@ def test_a_wave_stands_at_its_frequency() -> None:
     assert len(frequency) == 24
 
 
-def test_spectral_distance_is_that_of_the_spectra_of_pysteps(pysteps: ModuleType) -> None:
+def test_spectral_distance_matches_pysteps(pysteps: ModuleType) -> None:
     from pysteps.utils.spectral import rapsd
 
     p, t = pair(3, 33, 33)
@@ -419,7 +420,7 @@ def test_spectral_distance() -> None:
 
 
 @pytest.mark.parametrize(("fair", "method"), [(True, "fair"), (False, "ecdf")])
-def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> None:
+def test_crps_matches_scores(scores: ModuleType, fair: bool, method: str) -> None:
     import xarray as xr
 
     members, truth = rain(7, 20, 5, 6, seed=3), rain(20, 5, 6, seed=4)
@@ -432,10 +433,10 @@ def test_crps_is_that_of_scores(scores: ModuleType, fair: bool, method: str) -> 
     assert float(ensemble.crps(members, truth, fair=fair)) == pytest.approx(float(theirs))
 
 
-def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
+def test_crps_matches_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.probscores import CRPS
 
-    # Without dry cells: of a truth that is just one of the members pysteps leaves a part out.
+    # Without dry cells: where the target equals one of the members, pysteps omits a term.
     members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 5, 6), (20, 5, 6)]))
     truth[:3] = math.nan
     assert float(ensemble.crps(members, truth, fair=False)) == pytest.approx(
@@ -443,7 +444,7 @@ def test_crps_is_that_of_pysteps(pysteps: ModuleType) -> None:
     )
 
 
-def test_ranks_are_those_of_pysteps(pysteps: ModuleType) -> None:
+def test_ranks_match_pysteps(pysteps: ModuleType) -> None:
     from pysteps.verification.ensscores import rankhist
 
     members, truth = (rain(*shape, dry=0.0, seed=n) for n, shape in enumerate([(7, 20, 30), (20, 30)]))
@@ -476,7 +477,7 @@ def test_ranks_of_dry_days_are_drawn_at_random() -> None:
     assert torch.equal(ranks, ensemble.rank_histogram(dry, torch.zeros(5000)).double())
 
 
-def test_reliability_is_that_of_scikit_learn() -> None:
+def test_reliability_matches_scikit_learn() -> None:
     from sklearn.calibration import calibration_curve
 
     members, truth = rain(10, 3000, seed=5), rain(3000, seed=6)
@@ -490,7 +491,7 @@ def test_reliability_is_that_of_scikit_learn() -> None:
     assert int(found.counts.sum()) == 3000
 
 
-def test_pinball_is_that_of_scikit_learn_and_least_at_the_quantile() -> None:
+def test_pinball_matches_scikit_learn_and_is_least_at_the_quantile() -> None:
     from sklearn.metrics import mean_pinball_loss
 
     truth = rain(3000)
@@ -505,7 +506,7 @@ def test_pinball_is_that_of_scikit_learn_and_least_at_the_quantile() -> None:
         assert (ensemble.pinball(predicted + shift, truth, q) > found).all()
 
 
-def test_missing_members_and_wrong_axes() -> None:
+def test_cells_with_missing_members_are_skipped_and_wrong_axes_refused() -> None:
     members, truth = rain(5, 40, 3, seed=1), rain(40, 3, seed=2)
     some = members.clone()
     some[2, :10] = math.nan
@@ -545,7 +546,7 @@ def test_sums_of_batches_give_the_score_of_all(name: str) -> None:
     assert math.isnan(float(metric.compute()))
 
 
-def test_scores_of_fields_have_intervals_by_unit() -> None:
+def test_scores_of_fields_have_intervals_by_group() -> None:
     p, t = pair(24, 5, 5)
     winters = [f"winter {n // 6}" for n in range(24)]
     built = {name: build(TARGET) for name, (build, _) in SUMMED.items()}

@@ -1,4 +1,4 @@
-"""Dry and wet spells of the days of a split, and scores of several answers, from formula to report."""
+"""Dry and wet spells of daily splits, and scores of ensembles, from formula to report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from geovision.training.data_statistics import fit_statistics
 
 @pytest.fixture(scope="module")
 def winters(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
-    """Three winters of 20 days, one day of the second missing, and fine rain that is missing in a corner."""
+    """Write three winters of 20 days, one day and a corner of the fine rain missing."""
     root = tmp_path_factory.mktemp("winters")
     fine, coarse, _ = rain.fields(60, seed=4, size=(16, 24))
     times = np.concatenate(
@@ -54,17 +54,17 @@ def winters(tmp_path_factory: pytest.TempPathFactory) -> CoarseRain:
 
 
 def longest(days: pd.Series) -> int:
-    """Of a yes and no of days that follow each other."""
+    """Return the longest run of true values."""
     return max((len(list(group)) for yes, group in itertools.groupby(days) if yes), default=0)
 
 
-def by_hand(field: np.ndarray, there: np.ndarray, dates: pd.DatetimeIndex, *, wet: bool) -> np.ndarray:
-    """The longest spell of each winter and cell ``(winter, y, x)``, day by day over the whole calendar."""
+def by_hand(field: np.ndarray, valid: np.ndarray, dates: pd.DatetimeIndex, *, wet: bool) -> np.ndarray:
+    """Return the longest spell per winter and cell, shape (winter, y, x), over the full calendar."""
     calendar = pd.date_range(dates[0], dates[-1])
     winter = calendar.year + (calendar.month >= 7)
     found = []
     for y, x in itertools.product(range(field.shape[1]), range(field.shape[2])):
-        values = pd.Series(field[:, y, x], dates).where(there[:, y, x]).reindex(calendar)
+        values = pd.Series(field[:, y, x], dates).where(valid[:, y, x]).reindex(calendar)
         spell = values >= 1 if wet else values < 1
         found.append(
             [
@@ -90,17 +90,17 @@ def test_spells_end_with_the_winter_and_at_a_missing_day(winters: CoarseRain, na
     assert isinstance(report, DenseReport)
     assert report.predictions is not None
     prediction, truth = (each[:, 0].numpy() for each in report.predictions)
-    there, dates = np.isfinite(truth) & np.isfinite(prediction), pd.DatetimeIndex(winters.dates)
-    assert not there.all()
-    said, seen = (by_hand(field, there, dates, wet=wet) for field in (prediction, truth))
-    assert report.metrics[name].value == pytest.approx(np.nanmean(said - seen), abs=1e-9)
+    valid, dates = np.isfinite(truth) & np.isfinite(prediction), pd.DatetimeIndex(winters.dates)
+    assert not valid.all()
+    predicted, observed = (by_hand(field, valid, dates, wet=wet) for field in (prediction, truth))
+    assert report.metrics[name].value == pytest.approx(np.nanmean(predicted - observed), abs=1e-9)
     assert report.metrics[name].value != 0
-    # Were the winters one series, spells would be longer.
+    # As a single series, the winters would have longer spells.
     whole = extremes.cdd(torch.from_numpy(truth)), extremes.cwd(torch.from_numpy(truth))
-    assert np.nansum(whole[wet].numpy()) > np.nansum(np.fmax.reduce(seen))
+    assert np.nansum(whole[wet].numpy()) > np.nansum(np.fmax.reduce(observed))
 
 
-def test_a_unit_without_a_value_in_a_cell_says_nothing_of_it() -> None:
+def test_a_cell_without_values_in_a_group_is_not_counted() -> None:
     truth = torch.zeros(6, 1, 2)
     truth[3:, 0, 1] = math.nan
     prediction = torch.where(torch.isnan(truth), truth, torch.tensor([0, 5.0, 0, 0, 0, 5.0]).view(6, 1, 1))
@@ -109,7 +109,7 @@ def test_a_unit_without_a_value_in_a_cell_says_nothing_of_it() -> None:
     assert float(found) == pytest.approx(np.mean([1 - 3, 1 - 3, 2 - 3]))
 
 
-def test_where_samples_are_no_days_spells_are_not_scored(
+def test_spells_are_not_scored_where_samples_are_not_days(
     winters: CoarseRain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CoarseRain, "is_consecutive", None)
@@ -120,7 +120,7 @@ def test_where_samples_are_no_days_spells_are_not_scored(
     assert "Not scored, because the samples are not consecutive days: cdd_bias, cwd_bias" in report.notes
 
 
-def test_fields_of_hours_have_no_spells_of_days(tmp_path: Path) -> None:
+def test_hourly_fields_have_no_daily_spells(tmp_path: Path) -> None:
     fine, coarse, _ = rain.fields(12, seed=4, size=(16, 24))
     hours = np.datetime64("2001-01-01", "ns") + np.arange(12) * np.timedelta64(6, "h")
     for name, field in (("coarse", coarse), ("fine", fine)):
@@ -135,7 +135,7 @@ def test_fields_of_hours_have_no_spells_of_days(tmp_path: Path) -> None:
 
 
 def ensemble(members: int = 6, samples: int = 12) -> tuple[Tensor, Tensor]:
-    """``(sample, member, y, x)`` and ``(sample, 1, y, x)``, with missing cells."""
+    """Return members (sample, member, y, x) and targets (sample, 1, y, x) with missing cells."""
     generator = np.random.default_rng(1)
     drawn = generator.gamma(0.6, 9.0, (samples, members, 4, 5)) * (
         generator.random((samples, members, 4, 5)) > 0.4
@@ -148,10 +148,10 @@ def ensemble(members: int = 6, samples: int = 12) -> tuple[Tensor, Tensor]:
 def test_ensembles_are_scored_as_by_scores(scores: ModuleType) -> None:
     members, truth = ensemble()
     forecast = xr.DataArray(members.numpy(), dims=("t", "member", "y", "x"))
-    seen = xr.DataArray(truth[:, 0].numpy(), dims=("t", "y", "x"))
-    theirs = scores.probability.crps_for_ensemble(forecast, seen, "member", method="fair")
-    variance = forecast.var("member", ddof=1).where(seen.notnull()).mean()
-    error = scores.continuous.rmse(forecast.mean("member"), seen)
+    observed = xr.DataArray(truth[:, 0].numpy(), dims=("t", "y", "x"))
+    theirs = scores.probability.crps_for_ensemble(forecast, observed, "member", method="fair")
+    variance = forecast.var("member", ddof=1).where(observed.notnull()).mean()
+    error = scores.continuous.rmse(forecast.mean("member"), observed)
     built = {each.__name__: each(RAIN_TARGET) for each in (crps, spread, spread_error_ratio)}
     for metric in built.values():
         for batch in torch.arange(len(members)).split(5):
@@ -162,13 +162,13 @@ def test_ensembles_are_scored_as_by_scores(scores: ModuleType) -> None:
     assert found["spread_error_ratio"] == pytest.approx(float((7 / 6 * variance) ** 0.5 / error))
 
 
-def test_one_member_has_its_error_and_no_spread() -> None:
+def test_one_member_has_an_error_and_no_spread() -> None:
     members, truth = ensemble(members=1)
     assert float(crps(RAIN_TARGET)(members, truth)) == pytest.approx(float((members - truth).abs().nanmean()))
     assert float(spread(RAIN_TARGET)(members, truth)) == 0
 
 
-def test_draws_of_quantiles_have_them() -> None:
+def test_draws_match_their_quantiles() -> None:
     head = QuantileHead(2, RAIN_TARGET, quantiles=[0.1, 0.5, 0.9])
     head.fit_statistics(torch.tensor([0.0, 30.0]))
     parameters = torch.tensor([0.5, 1.0, 2.0]).view(1, 3, 1, 1).expand(1, 3, 40, 50)
@@ -190,7 +190,7 @@ def test_draws_of_quantiles_have_them() -> None:
     )
 
 
-def test_draws_of_a_distribution_score_as_the_distribution() -> None:
+def test_draws_of_a_distribution_have_its_score() -> None:
     head = BernoulliGammaHead(2, RAIN_TARGET, wet=0.1)
     head.scale.fill_(5.0)
     parameters = torch.tensor([0.4, -0.3, 0.5]).view(1, 3, 1, 1).expand(1, 3, 60, 60)
@@ -199,15 +199,15 @@ def test_draws_of_a_distribution_score_as_the_distribution() -> None:
     def cdf(x: float) -> float:
         return 1 - p + p * scipy.stats.gamma.cdf(x - 0.1, shape, scale=scale) if x >= 0 else 0.0
 
-    for seen in (0.0, 3.0, 20.0):
-        below = scipy.integrate.quad(lambda x: cdf(x) ** 2, 0, seen, limit=200)[0]
-        above = scipy.integrate.quad(lambda x: (1 - cdf(x)) ** 2, seen, seen + 200, limit=200)[0]
+    for observed in (0.0, 3.0, 20.0):
+        below = scipy.integrate.quad(lambda x: cdf(x) ** 2, 0, observed, limit=200)[0]
+        above = scipy.integrate.quad(lambda x: (1 - cdf(x)) ** 2, observed, observed + 200, limit=200)[0]
         drawn = head.sample(parameters, num_members=20, seed=1)[:, 0].transpose(0, 1)
-        found = float(crps(RAIN_TARGET)(drawn, torch.full((1, 1, 60, 60), seen)))
-        assert found == pytest.approx(below + above, rel=0.03), seen
+        found = float(crps(RAIN_TARGET)(drawn, torch.full((1, 1, 60, 60), observed)))
+        assert found == pytest.approx(below + above, rel=0.03), observed
 
 
-def made(data: CoarseRain, **options) -> GeoModel:
+def model_of(data: CoarseRain, **options) -> GeoModel:
     torch.manual_seed(0)
     arch = {"network": "maunet", "widths": [4, 6, 8]} | options.pop("model_args", {})
     model = geovision.create("downscale-tiny", model_args=arch, **data.model_kwargs(), **options)
@@ -219,16 +219,16 @@ def made(data: CoarseRain, **options) -> GeoModel:
 def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     winters: CoarseRain, scores: ModuleType, head: str
 ) -> None:
-    model = made(winters, head=head)
+    model = model_of(winters, head=head)
     report = geovision.evaluate(model, winters, n_bootstrap=30)
-    asked = list(predict_batches(model, winters, batch_size=7, ensemble=EnsembleConfig()))
-    assert all(each.members is not None for each in asked)
-    drawn = torch.cat([each.members.fields for each in asked])  # type: ignore[union-attr]
+    batches = list(predict_batches(model, winters, batch_size=7, ensemble=EnsembleConfig()))
+    assert all(each.members is not None for each in batches)
+    drawn = torch.cat([each.members.fields for each in batches])  # type: ignore[union-attr]
     assert drawn.shape[:2] == (59, 20)
-    seen = torch.cat([each.truth for each in asked])[:, 0]
+    observed = torch.cat([each.truth for each in batches])[:, 0]
     theirs = scores.probability.crps_for_ensemble(
         xr.DataArray(drawn.numpy(), dims=("t", "member", "y", "x")),
-        xr.DataArray(seen.numpy(), dims=("t", "y", "x")),
+        xr.DataArray(observed.numpy(), dims=("t", "y", "x")),
         "member",
         method="fair",
     )
@@ -241,16 +241,16 @@ def test_a_head_with_a_distribution_is_scored_as_an_ensemble(
     assert not {"crps", "spread", "spread_error_ratio"} & set(none.metrics)
 
 
-def test_one_answer_has_no_scores_of_ensembles(winters: CoarseRain) -> None:
-    model = made(winters)
+def test_a_single_prediction_has_no_ensemble_scores(winters: CoarseRain) -> None:
+    model = model_of(winters)
     report = geovision.evaluate(model, winters, n_bootstrap=0)
     assert not {"crps", "spread", "spread_error_ratio"} & set(report.metrics)
     with pytest.raises(OptionError, match="no dropout"):
         geovision.evaluate(model, winters, n_bootstrap=0, members=3)
 
 
-def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: CoarseRain) -> None:
-    model = made(winters, model_args={"dropout": 0.3})
+def test_dropout_ensembles_have_the_requested_size(winters: CoarseRain) -> None:
+    model = model_of(winters, model_args={"dropout": 0.3})
     first, second = (
         geovision.evaluate(model, winters, n_bootstrap=0, members=4, batch_size=size) for size in (5, 32)
     )
@@ -259,7 +259,7 @@ def test_with_dropout_left_on_there_are_as_many_answers_as_asked_for(winters: Co
     assert any("of 4 predictions with Monte Carlo dropout" in note for note in first.notes)
 
 
-def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
+def test_parallel_networks_are_an_ensemble(winters: CoarseRain) -> None:
     torch.manual_seed(0)
     model = geovision.create(
         "downscale-maunet-ensemble",
@@ -274,20 +274,20 @@ def test_networks_side_by_side_are_an_ensemble(winters: CoarseRain) -> None:
         head_args={"members": 3},
     )
     fit_statistics(model, winters)
-    asked = next(iter(predict_batches(model, winters, ensemble=EnsembleConfig())))
-    assert asked.members is not None
-    assert asked.members.fields.shape[1] == 3
+    batches = next(iter(predict_batches(model, winters, ensemble=EnsembleConfig())))
+    assert batches.members is not None
+    assert batches.members.fields.shape[1] == 3
     report = geovision.evaluate(model, winters, n_bootstrap=0)
     assert report.metrics["spread"].value > 0
     assert any("of 3 networks of the ensemble" in note for note in report.notes)
 
 
-def test_members_are_of_fields_alone() -> None:
+def test_members_are_for_fields_only() -> None:
     with pytest.raises(OptionError, match="predicts a class; ensembles require a field"):
         geovision.evaluate(geovision.create("cloud-tiny"), None, members=3)  # type: ignore[arg-type]
 
 
-def test_without_common_days_there_is_no_score_of_errors(winters: CoarseRain, tmp_path: Path) -> None:
+def test_without_common_days_there_are_no_pairwise_scores(winters: CoarseRain, tmp_path: Path) -> None:
     for name in ("coarse.nc", "fine.nc"):
         (tmp_path / name).symlink_to(winters.root / name)
     (tmp_path / GRIDS_FILE).write_text(
@@ -302,10 +302,10 @@ def test_without_common_days_there_is_no_score_of_errors(winters: CoarseRain, tm
     assert "taylor" not in report.figures()
 
 
-# --- the diagram ---------------------------------------------------------------------------------
+# --- Taylor diagram -----------------------------------------------------------------------------
 
 
-def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(winters: CoarseRain) -> None:
+def test_the_taylor_diagram_has_points_of_all_days_and_of_each_winter(winters: CoarseRain) -> None:
     report = geovision.evaluate(
         geovision.create("downscale-bilinear", **winters.model_kwargs()), winters, n_bootstrap=0
     )
@@ -315,16 +315,16 @@ def test_the_diagram_of_taylor_has_the_points_of_all_days_and_of_each_winter(win
     drawn = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o*"}
     assert list(drawn) == ["target", "all", "winter 2001", "winter 2002", "winter 2003"]
     prediction, truth = (each.numpy() for each in report.predictions)
-    there = np.isfinite(truth) & np.isfinite(prediction)
+    valid = np.isfinite(truth) & np.isfinite(prediction)
     angle, radius = drawn["all"]
-    assert radius == pytest.approx(prediction[there].std() / truth[there].std(), rel=1e-5)
-    assert np.cos(angle) == pytest.approx(np.corrcoef(prediction[there], truth[there])[0, 1], rel=1e-5)
+    assert radius == pytest.approx(prediction[valid].std() / truth[valid].std(), rel=1e-5)
+    assert np.cos(angle) == pytest.approx(np.corrcoef(prediction[valid], truth[valid])[0, 1], rel=1e-5)
     first = np.array([unit == "winter 2001" for unit in winters.groups])
     angle, radius = drawn["winter 2001"]
-    p, t = prediction[first][there[first]], truth[first][there[first]]
+    p, t = prediction[first][valid[first]], truth[first][valid[first]]
     assert (radius, np.cos(angle)) == pytest.approx((p.std() / t.std(), np.corrcoef(p, t)[0, 1]), rel=1e-5)
 
 
-def test_every_score_of_rain_is_in_the_report_of_a_distribution(winters: CoarseRain) -> None:
-    report = geovision.evaluate(made(winters, head="quantiles"), winters, n_bootstrap=0)
+def test_a_probabilistic_model_has_every_score_of_rain_in_its_report(winters: CoarseRain) -> None:
+    report = geovision.evaluate(model_of(winters, head="quantiles"), winters, n_bootstrap=0)
     assert list(report.metrics) == list(metrics.applicable(report.task.metrics, RAIN_TARGET))

@@ -1,4 +1,4 @@
-"""Second moments of maps, a network cut after a stage, and strided depthwise layers in training."""
+"""Second moments of feature maps, truncated networks, and strided depthwise layers in training."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ARCH = {"backbone": "test_efficientnet", "moments": 2, "stages": (1, 2), "whole"
 
 
 def test_second_moments_of_a_column_worked_by_hand():
-    """Two channels over two cells: (1, 3) and (-2, 0), so the moments are 5, -1 and 2."""
+    """Two channels over two cells, (1, 3) and (-2, 0): the moments are 5, -1 and 2."""
     maps = torch.tensor([[[[1.0, 3.0]], [[-2.0, 0.0]]]])
     expected = torch.tensor([5.0, -1.0, 2.0])
     torch.testing.assert_close(second_moments(maps)[0], expected.sign() * (expected.abs() + 1e-3).sqrt())
 
 
-def test_second_moments_do_not_see_where_a_texture_lies():
+def test_second_moments_do_not_depend_on_the_position_of_a_texture():
     maps = torch.randn(2, 5, 6, 7)
     torch.testing.assert_close(second_moments(maps), second_moments(maps.roll((2, 3), (2, 3))))
 
 
-def test_what_lies_behind_the_last_stage_is_cut_off_and_whole_keeps_it():
+def test_layers_after_the_last_stage_are_removed_unless_whole_is_set():
     short, whole = (build(ARCH | {"whole": whole}, inputs=PHOTO, size=None) for whole in (False, True))
     count = {
         n: sum(p.numel() for p in m.backbone.parameters()) for n, m in (("short", short), ("whole", whole))
@@ -43,7 +43,7 @@ def test_what_lies_behind_the_last_stage_is_cut_off_and_whole_keeps_it():
     assert whole(photo).shape == (2, whole.num_features)
 
 
-def test_a_strange_picture_is_told_by_means_and_deviations_alone():
+def test_the_outlier_score_uses_means_and_deviations_alone():
     model = geovision.create("cloud-mobilenetv2", size=(64, 64), scalars=["cloud_base_height"])
     network = model.network.backbone
     seen = network.outlier_features
@@ -57,20 +57,20 @@ def test_a_strange_picture_is_told_by_means_and_deviations_alone():
     assert not torch.allclose(score(features.roll(1, dims=1)), score(features))
 
 
-def test_a_head_for_features_of_any_scale_brings_them_to_one():
+def test_a_normalized_head_scales_features_to_unit_variance():
     head = NormalisedHead(3, ClassTarget(("a", "b")))
     features = torch.randn(4000, 3) * torch.tensor([0.1, 1.0, 1e3]) + torch.tensor([5.0, 0.0, -1e4])
     head.train()
-    head.norm.momentum = None  # the mean over what was seen
+    head.norm.momentum = None  # the mean over all batches
     head(features)
     head.eval()
-    normalised = head.norm(features)
-    assert normalised.mean(0).abs().max() < 1e-2
-    assert (normalised.std(0) - 1).abs().max() < 1e-2
-    torch.testing.assert_close(head(features), head.linear(normalised))
+    normalized = head.norm(features)
+    assert normalized.mean(0).abs().max() < 1e-2
+    assert (normalized.std(0) - 1).abs().max() < 1e-2
+    torch.testing.assert_close(head(features), head.linear(normalized))
 
 
-def test_a_mirrored_network_answers_a_picture_and_its_mirror_image_alike():
+def test_a_mirrored_network_predicts_the_same_for_an_image_and_its_mirror_image():
     torch.manual_seed(0)
     plain = build(ARCH, inputs=PHOTO, size=None).eval()
     mirrored = build(ARCH | {"mirrored": True}, inputs=PHOTO, size=None).eval()
@@ -82,7 +82,7 @@ def test_a_mirrored_network_answers_a_picture_and_its_mirror_image_alike():
     assert mirrored.train()({"image": photo}).shape == both.shape
 
 
-def test_weights_of_the_whole_network_fit_the_cut_one_but_a_strange_file_does_not(tmp_path):
+def test_weights_of_the_whole_network_fit_the_truncated_one_but_unknown_weights_do_not(tmp_path):
     torch.manual_seed(1)
     donor = timm.create_model("mobilenetv2_100", num_classes=7)
     save_file(donor.state_dict(), tmp_path / "whole.safetensors")
@@ -95,17 +95,17 @@ def test_weights_of_the_whole_network_fit_the_cut_one_but_a_strange_file_does_no
         geovision.create("cloud-mobilenetv2", backbone_weights=tmp_path / "strange.safetensors")
 
 
-def test_a_texture_model_answers_the_same_through_its_prepared_copy():
+def test_a_texture_model_predicts_the_same_through_its_optimized_copy():
     torch.manual_seed(0)
     model = geovision.create("cloud-mobilenetv2", size=(96, 96))
     photo = torch.rand(3, 96, 96)
-    (answer,) = model.predict(photo, precision="float32")
+    (prediction,) = model.predict(photo, precision="float32")
     expected = model.head.probabilities(model(photo[None])).max().item()
-    assert answer.confidence == pytest.approx(expected, abs=1e-4)
+    assert prediction.confidence == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("padding", ["", "same"])
-def test_strided_depthwise_layers_give_the_same_answer_and_gradient_without_their_stride(padding):
+def test_strided_depthwise_layers_keep_output_and_gradient_without_their_stride(padding):
     network = timm.create_model("mobilenetv2_035", pad_type=padding, num_classes=3).double().eval()
     photo = torch.rand(2, 3, 65, 70, dtype=torch.float64)
     expected = network(photo)

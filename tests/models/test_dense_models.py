@@ -1,4 +1,4 @@
-"""Fields and masks go the whole way: built, trained, scored, asked, saved."""
+"""Fields and masks end to end: building, training, evaluation, prediction and saving."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HAIL = MaskTarget("hail", threshold=0.4)
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
-    """The tasks and models of `maps` beside those of the registry."""
+    """Register the tasks and models of `maps` in addition to those of the registry."""
     tasks = {task.name: task for task in maps.TASKS.values()} | dict(registry.tasks())
     models = {spec.name: spec for spec in maps.MODELS.values()} | dict(registry.models())
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,7 @@ def detector(masks) -> GeoModel:
 # --- training ------------------------------------------------------------------------------------
 
 
-def test_fields_by_gradient_in_closed_form_and_without_training(downscaler: GeoModel, fields) -> None:
+def test_fields_train_by_gradient_in_closed_form_and_without_training(downscaler: GeoModel, fields) -> None:
     training, held = fields
     nearest = geovision.train(fresh("none"), training, progress=False)
     mean = geovision.train(fresh("closed"), training, progress=False)
@@ -90,23 +90,23 @@ def test_fields_by_gradient_in_closed_form_and_without_training(downscaler: GeoM
     assert math.isinf(float(nearest.head.limit))
 
 
-def test_training_finds_a_mask(detector: GeoModel, masks) -> None:
+def test_training_learns_a_mask(detector: GeoModel, masks) -> None:
     report = geovision.evaluate(detector, masks[1], n_bootstrap=0)
     assert report.metrics["pr_auc"].value > 0.8
     assert report.metrics["csi"].value > 0.5
     assert report.headline == "csi"
 
 
-def test_statistics_are_of_the_training_data_alone(downscaler: GeoModel, fields) -> None:
+def test_statistics_use_the_training_data_alone(downscaler: GeoModel, fields) -> None:
     truth = torch.stack([fields[0][n]["target"] for n in range(len(fields[0]))])
-    there = truth[torch.isfinite(truth)]
-    assert float(downscaler.head.limit) == pytest.approx(1.5 * float(there.max()))
-    assert float(downscaler.head.scale) == pytest.approx(float(there.std()), rel=1e-5)
+    is_valid = truth[torch.isfinite(truth)]
+    assert float(downscaler.head.limit) == pytest.approx(1.5 * float(is_valid.max()))
+    assert float(downscaler.head.scale) == pytest.approx(float(is_valid.std()), rel=1e-5)
     given = torch.stack([fields[0][n]["inputs"]["coarse"] for n in range(len(fields[0]))])
     assert float(downscaler.network.level) == pytest.approx(float(given.mean()), rel=1e-5)
 
 
-def test_statistics_of_what_is_too_large_for_memory_are_of_evenly_spaced_samples(
+def test_statistics_of_data_too_large_for_memory_use_evenly_spaced_samples(
     fields, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("geovision.training.data_statistics._MAX_BYTES", 4 * 6 * 6 * 5 * 3)
@@ -117,7 +117,7 @@ def test_statistics_of_what_is_too_large_for_memory_are_of_evenly_spaced_samples
     assert float(model.head.limit) == pytest.approx(1.5 * float(values[torch.isfinite(values)].max()))
 
 
-def test_more_training_keeps_the_scale_and_raises_the_limit(downscaler: GeoModel) -> None:
+def test_further_training_keeps_the_scale_and_raises_the_limit(downscaler: GeoModel) -> None:
     head = geovision.create("afield-tiny").head
     head.load_state_dict(downscaler.head.state_dict())
     scale = float(head.scale)
@@ -128,7 +128,7 @@ def test_more_training_keeps_the_scale_and_raises_the_limit(downscaler: GeoModel
     assert float(head.limit) == 1.5e4
 
 
-def test_missing_truth_teaches_nothing(fields) -> None:
+def test_missing_targets_have_no_loss(fields) -> None:
     model = fresh("field").train()
     sample = fields[0][0]
     values = model({"coarse": sample["inputs"]["coarse"][None]}).values
@@ -140,8 +140,8 @@ def test_missing_truth_teaches_nothing(fields) -> None:
     assert math.isfinite(float(loss))
     assert all(torch.isfinite(each.grad).all() for each in model.parameters())
     other = truth.nan_to_num(123.0)
-    there = torch.isfinite(truth)
-    assert float(model.loss(values, other, there)) == pytest.approx(float(loss))
+    is_valid = torch.isfinite(truth)
+    assert float(model.loss(values, other, is_valid)) == pytest.approx(float(loss))
 
 
 def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
@@ -152,7 +152,7 @@ def test_a_model_for_another_grid_is_refused_before_training(fields) -> None:
         geovision.train(model, fields[0], progress=False)
 
 
-def test_a_training_that_was_stopped_goes_on_with_its_statistics(fields, tmp_path: Path) -> None:
+def test_a_resumed_training_keeps_its_statistics(fields, tmp_path: Path) -> None:
     training = fields[0]
     whole = geovision.train(fresh("field"), training, progress=False)
     recipe = maps.TASKS["field"].recipe
@@ -163,49 +163,49 @@ def test_a_training_that_was_stopped_goes_on_with_its_statistics(fields, tmp_pat
         assert torch.equal(value, again.state_dict()[name]), name
 
 
-# --- answers -------------------------------------------------------------------------------------
+# --- predictions ---------------------------------------------------------------------------------
 
 
-def test_a_field_is_answered_in_its_unit_on_its_grid(downscaler: GeoModel, fields) -> None:
+def test_a_field_is_predicted_in_its_unit_on_its_grid(downscaler: GeoModel, fields) -> None:
     sample = fields[1][0]
-    (answer,) = downscaler.predict({"coarse": sample["inputs"]["coarse"]})
-    assert isinstance(answer, FieldPrediction)
-    assert (answer.name, answer.unit, answer.values.shape) == ("rain", "mm day-1", (12, 12))
-    assert answer.grid == maps.GRIDS.target
-    # Two cells have no truth in any sample: what was never seen is not answered.
+    (prediction,) = downscaler.predict({"coarse": sample["inputs"]["coarse"]})
+    assert isinstance(prediction, FieldPrediction)
+    assert (prediction.name, prediction.unit, prediction.values.shape) == ("rain", "mm day-1", (12, 12))
+    assert prediction.grid == maps.GRIDS.target
+    # Two cells have no target in any sample; they are not predicted.
     never = np.zeros((12, 12), bool)
     never[0, :2] = True
-    assert np.array_equal(np.isnan(answer.values), never)
-    assert (answer.values[~never] >= 0).all()
-    assert answer.values[~never].max() <= float(downscaler.head.limit)
-    plain = json.loads(json.dumps(answer.as_dict()))
-    assert plain["highest"] == pytest.approx(float(np.nanmax(answer.values)))
+    assert np.array_equal(np.isnan(prediction.values), never)
+    assert (prediction.values[~never] >= 0).all()
+    assert prediction.values[~never].max() <= float(downscaler.head.limit)
+    plain = json.loads(json.dumps(prediction.as_dict()))
+    assert plain["highest"] == pytest.approx(float(np.nanmax(prediction.values)))
     assert plain["latitude"][0] == 40.25
 
 
-def test_any_size_is_answered_and_has_no_grid_then(downscaler: GeoModel) -> None:
-    (answer,) = downscaler.predict(np.ones((1, 5, 9), np.float32))
-    assert answer.values.shape == (10, 18)
-    assert answer.grid is None
+def test_fields_of_another_size_are_predicted_without_a_grid(downscaler: GeoModel) -> None:
+    (prediction,) = downscaler.predict(np.ones((1, 5, 9), np.float32))
+    assert prediction.values.shape == (10, 18)
+    assert prediction.grid is None
 
 
-def test_a_mask_says_where_and_how_surely(detector: GeoModel, masks) -> None:
+def test_a_mask_contains_cells_and_probabilities(detector: GeoModel, masks) -> None:
     sample = next(masks[1][n] for n in range(len(masks[1])) if "relief" in masks[1][n]["inputs"])
-    asked = {
+    inputs = {
         "radar": np.ma.masked_array(sample["inputs"]["radar"].numpy(), ~sample["valid"]["radar"].numpy()),
         "relief": sample["inputs"]["relief"],
     }
-    with_relief, without = detector.predict([asked, {"radar": asked["radar"]}])
+    with_relief, without = detector.predict([inputs, {"radar": inputs["radar"]}])
     assert isinstance(with_relief, MaskPrediction)
     assert np.array_equal(with_relief.mask, with_relief.probability >= 0.4)
-    assert not with_relief.valid[0, 0]  # never seen by the radar
+    assert not with_relief.valid[0, 0]  # never observed by the radar
     assert with_relief.valid[1:, 1:].all()
     assert not np.allclose(with_relief.probability[1:, 1:], without.probability[1:, 1:])
     assert json.loads(json.dumps(with_relief.as_dict()))["cells"] == int(with_relief.mask.sum())
 
 
 @pytest.mark.parametrize("kind", ["field", "mask", "none", "closed"])
-def test_what_is_saved_comes_back_with_its_grid(kind: str, fields, masks, tmp_path: Path) -> None:
+def test_a_saved_model_keeps_its_grid(kind: str, fields, masks, tmp_path: Path) -> None:
     data = (masks if kind == "mask" else fields)[0]
     model = fresh(kind, **data.model_kwargs())
     fit_statistics(model, data)
@@ -216,22 +216,22 @@ def test_what_is_saved_comes_back_with_its_grid(kind: str, fields, masks, tmp_pa
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
 
 
-def test_a_head_by_name_with_options(fields, tmp_path: Path) -> None:
+def test_a_head_is_chosen_by_name_with_options(fields, tmp_path: Path) -> None:
     model = fresh("field", head="quantiles", head_args={"quantiles": [0.1, 0.5, 0.9]}, grids=maps.GRIDS)
     geovision.train(model, fields[0], progress=False)
-    (answer,) = geovision.load(model.save(tmp_path)).predict(dict(fields[1][0]["inputs"]))
-    assert list(answer.layers) == ["quantile_0.1", "quantile_0.5", "quantile_0.9"]
-    there = np.isfinite(answer.values)
-    assert there.sum() == 142
-    assert (answer.layers["quantile_0.1"] <= answer.layers["quantile_0.9"])[there].all()
-    assert np.array_equal(answer.layers["quantile_0.5"], answer.values, equal_nan=True)
+    (prediction,) = geovision.load(model.save(tmp_path)).predict(dict(fields[1][0]["inputs"]))
+    assert list(prediction.layers) == ["quantile_0.1", "quantile_0.5", "quantile_0.9"]
+    is_valid = np.isfinite(prediction.values)
+    assert is_valid.sum() == 142
+    assert (prediction.layers["quantile_0.1"] <= prediction.layers["quantile_0.9"])[is_valid].all()
+    assert np.array_equal(prediction.layers["quantile_0.5"], prediction.values, equal_nan=True)
     with pytest.raises(OptionError, match="has no head 'nonsense'; known: quantiles"):
         fresh("field", head="nonsense")
     with pytest.raises(OptionError, match="QuantileHead has no option 'wet'"):
         fresh("field", head="quantiles", head_args={"wet": 1})
 
 
-def test_predictors_stand_beside_the_first_input() -> None:
+def test_predictors_are_channels_of_the_first_input() -> None:
     model = fresh("field", predictors=["height"])
     assert [channel.name for channel in model.inputs[0].channels] == ["rain", "height"]
     assert model.predict(torch.ones(2, 4, 4))[0].values.shape == (8, 8)
@@ -244,7 +244,7 @@ def test_predictors_stand_beside_the_first_input() -> None:
 # --- scores --------------------------------------------------------------------------------------
 
 
-def test_reports_of_fields_have_intervals_where_states_are_sums(
+def test_field_reports_have_intervals_where_states_are_sums(
     downscaler: GeoModel, fields, tmp_path: Path
 ) -> None:
     report = geovision.evaluate(downscaler, fields[1], n_bootstrap=50)
@@ -256,8 +256,8 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
         (batch.prediction, batch.truth) for batch in predict_batches(downscaler, fields[1], batch_size=5)
     ]
     p, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    there = torch.isfinite(t)
-    assert error.value == pytest.approx(float((p - t)[there].double().square().mean().sqrt()), rel=1e-6)
+    is_valid = torch.isfinite(t)
+    assert error.value == pytest.approx(float((p - t)[is_valid].double().square().mean().sqrt()), rel=1e-6)
     files = {path.name for path in report.save(tmp_path).iterdir()}
     assert files == {
         "metrics.json",
@@ -273,16 +273,16 @@ def test_reports_of_fields_have_intervals_where_states_are_sums(
     assert "32 samples in 8 groups" in report.text()
 
 
-def test_reports_of_masks(detector: GeoModel, masks, tmp_path: Path) -> None:
+def test_mask_reports_contain_scores_and_intervals(detector: GeoModel, masks, tmp_path: Path) -> None:
     report = geovision.evaluate(detector, masks[1], n_bootstrap=20)
     assert report.probability_histogram is not None
-    covered = 32 * (36 - 6 - 1)  # without the last row and the cell that is never seen
+    covered = 32 * (36 - 6 - 1)  # without the last row and the cell that is never observed
     assert int(report.probability_histogram.sum()) == covered
     files = {path.name for path in report.save(tmp_path).iterdir()}
     assert {"maps.png", "mask_reliability.png", "performance.png"} <= files
 
 
-def test_what_does_not_fit_into_memory_is_scored_all_the_same(
+def test_data_too_large_for_memory_are_scored(
     downscaler: GeoModel, fields, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = geovision.evaluate(downscaler, fields[1], n_bootstrap=0, batch_size=4)
@@ -294,7 +294,7 @@ def test_what_does_not_fit_into_memory_is_scored_all_the_same(
     assert [*report.figures()] == ["maps"]
 
 
-def test_states_of_units_give_what_the_bootstrap_gives() -> None:
+def test_states_of_groups_give_the_intervals_of_the_bootstrap() -> None:
     generator = torch.Generator().manual_seed(3)
     p, t = (torch.rand(20, 1, 4, 4, generator=generator) for _ in range(2))
     units = [f"{n // 3}" for n in range(20)]
@@ -310,34 +310,36 @@ def test_states_of_units_give_what_the_bootstrap_gives() -> None:
 
 
 @pytest.fixture
-def said_and_seen() -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities, truth and which cells count, some of them missing."""
+def mask_samples() -> tuple[Tensor, Tensor, Tensor]:
+    """Return probabilities, targets and a valid mask with some missing cells."""
     generator = torch.Generator().manual_seed(0)
     truth = (torch.rand(6, 1, 9, 9, generator=generator) < 0.2).float()
-    # In the middle of bins of a hundredth, so that rounding decides nothing.
-    said = ((torch.rand(truth.shape, generator=generator) + truth).clamp(0, 1.98) * 50).floor() / 100 + 0.005
-    there = torch.rand(truth.shape, generator=generator) < 0.9
-    return said, truth, there
+    # Values are in the middle of bins of 0.01, so that rounding has no effect.
+    predicted = (
+        (torch.rand(truth.shape, generator=generator) + truth).clamp(0, 1.98) * 50
+    ).floor() / 100 + 0.005
+    is_valid = torch.rand(truth.shape, generator=generator) < 0.9
+    return predicted, truth, is_valid
 
 
-def test_scores_of_masks_are_those_of_scikit_learn(said_and_seen) -> None:
-    said, truth, there = said_and_seen
-    holed = truth.where(there, torch.nan)
-    p, t = said[there].numpy(), truth[there].numpy()
-    found = {name: float(create(name, HAIL)(said, holed)) for name in ("f1", "brier", "pr_auc")}
+def test_scores_of_masks_match_scikit_learn(mask_samples) -> None:
+    predicted, truth, is_valid = mask_samples
+    holed = truth.where(is_valid, torch.nan)
+    p, t = predicted[is_valid].numpy(), truth[is_valid].numpy()
+    found = {name: float(create(name, HAIL)(predicted, holed)) for name in ("f1", "brier", "pr_auc")}
     assert found["f1"] == pytest.approx(f1_score(t, p >= 0.4))
     assert found["brier"] == pytest.approx(brier_score_loss(t, p))
     assert found["pr_auc"] == pytest.approx(average_precision_score(t, p))
 
 
-def test_tables_of_masks(said_and_seen) -> None:
-    said, truth, there = said_and_seen
-    table = create("probability_histogram", HAIL)(said, truth.where(there, torch.nan))
-    assert int(table[: 2 * PROBABILITY_BINS].sum()) == int(there.sum()) == int(table[-1])
-    assert int(table[PROBABILITY_BINS : 2 * PROBABILITY_BINS].sum()) == int(truth[there].sum())
+def test_histograms_of_masks_count_valid_cells(mask_samples) -> None:
+    predicted, truth, is_valid = mask_samples
+    table = create("probability_histogram", HAIL)(predicted, truth.where(is_valid, torch.nan))
+    assert int(table[: 2 * PROBABILITY_BINS].sum()) == int(is_valid.sum()) == int(table[-1])
+    assert int(table[PROBABILITY_BINS : 2 * PROBABILITY_BINS].sum()) == int(truth[is_valid].sum())
 
 
-def test_metrics_know_their_kind() -> None:
+def test_metrics_refuse_other_kinds_of_targets() -> None:
     for name, target in (
         ("rmse", HAIL),
         ("quantile_bias(q=0.99)", HAIL),
@@ -348,10 +350,10 @@ def test_metrics_know_their_kind() -> None:
             create(name, target)
 
 
-# --- the head of masks ----------------------------------------------------------------------------
+# --- head of masks --------------------------------------------------------------------------------
 
 
-def test_cross_entropy_with_a_weight_by_hand() -> None:
+def test_weighted_cross_entropy_by_hand() -> None:
     head = MaskHead(1, HAIL, positive_weight=3.0)
     logits = torch.tensor([0.0, 2.0]).view(1, 1, 1, 2)
     truth = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
@@ -369,7 +371,7 @@ def test_focal_loss_without_focus_is_cross_entropy() -> None:
     assert (focal_loss(logits, truth, gamma=2.0) <= plain + 1e-7).all()
 
 
-def test_dice_loss_is_zero_where_all_is_found_and_a_half_by_hand() -> None:
+def test_dice_loss_is_zero_for_a_perfect_mask_and_a_half_by_hand() -> None:
     truth = torch.tensor([1.0, 1.0, 0.0, 0.0])
     assert float(dice_loss(200 * (truth - 0.5), truth)) == pytest.approx(0)
     # sum p t = 1, sum p = 2, sum t = 2
@@ -378,7 +380,7 @@ def test_dice_loss_is_zero_where_all_is_found_and_a_half_by_hand() -> None:
     assert float(dice_loss(torch.zeros(4), truth, first)) == pytest.approx(1 - 2 / 2.5)
 
 
-def test_the_weight_is_taken_from_the_training_masks() -> None:
+def test_the_positive_weight_is_computed_from_the_training_masks() -> None:
     head = MaskHead(2, HAIL, positive_weight="balanced")
     truth = torch.zeros(1, 1, 3, 4)
     truth[..., 0, :2] = 1
@@ -392,7 +394,7 @@ def test_the_weight_is_taken_from_the_training_masks() -> None:
         head.fit_statistics(torch.full((1, 1, 2, 2), torch.nan))
 
 
-def test_options_that_are_none() -> None:
+def test_invalid_options_are_refused() -> None:
     with pytest.raises(
         OptionError, match="error='dicey' is unknown; expected bce, focal, dice or bce\\+dice"
     ):
@@ -401,7 +403,7 @@ def test_options_that_are_none() -> None:
         MaskHead(1, HAIL, positive_weight=-1)
 
 
-def test_logits_that_are_given_are_taken_as_they_are() -> None:
+def test_precomputed_logits_are_unchanged() -> None:
     head = IdentityMaskHead(1, HAIL)
     logits = torch.randn(2, 1, 3, 3)
     assert torch.equal(head.estimate(head(logits)), torch.sigmoid(logits))

@@ -1,4 +1,4 @@
-"""Transforms, corrections that need no network, and figures of fields."""
+"""Transforms of fields, bias corrections without a network, and figures of fields."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _few = settings(max_examples=15, deadline=None)
 @pytest.mark.parametrize("names", [["log1p", "zscore"], ["sqrt", "minmax"], ["zscore"], ["identity"], []])
 @_few
 @given(seed=st.integers(0, 1000))
-def test_a_transform_there_and_back(names: list[str], seed: int) -> None:
+def test_the_inverse_of_a_transform_restores_the_values(names: list[str], seed: int) -> None:
     field = torch.randn(6, 2, 4, 5, generator=torch.Generator().manual_seed(seed)).exp() * 5
     field[0, 0, 0, 0] = math.nan
     both = build_scaler_chain(names, 2)
@@ -54,7 +54,7 @@ def test_statistics_are_those_of_the_training_years_and_saved() -> None:
     assert bounds(torch.tensor([2.0, 6.0, 10.0]).view(1, 1, 1, 3)).flatten().tolist() == [0, 1, 2]
 
 
-def test_transforms_that_cannot_be_fitted() -> None:
+def test_transforms_that_cannot_be_fitted_are_refused() -> None:
     assert torch.isnan(StandardScaler()(torch.ones(1, 1, 2, 2))).all()
     with pytest.raises(InputError, match="channel 0 is constant"):
         StandardScaler().fit(torch.ones(3, 1, 2, 2))
@@ -71,19 +71,19 @@ def test_transforms_that_cannot_be_fitted() -> None:
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[Tensor, Tensor]:
-    """Modelled and true coarse rain of two years ``(time, y, x)``: the same weather, distorted."""
+    """Return simulated and observed coarse rain, shape (time, y, x): the same weather, distorted."""
     _, coarse, model = rain.fields(600, seed=4, size=(16, 20), sea=0.0)
     return torch.tensor(model.values), torch.tensor(coarse.values)
 
 
-def test_linear_scaling_takes_the_bias_of_the_mean(pair: tuple[Tensor, Tensor]) -> None:
+def test_linear_scaling_removes_the_bias_of_the_mean(pair: tuple[Tensor, Tensor]) -> None:
     model, truth = pair
     scaling = LinearScaling()
     scaling.fit(model, truth)
     assert float(regression.bias(scaling(model), truth, over="time").abs().max()) < 1e-4
 
 
-def test_quantile_mapping_undoes_a_monotone_bias_on_other_days(pair: tuple[Tensor, Tensor]) -> None:
+def test_quantile_mapping_removes_a_monotone_bias_on_other_days(pair: tuple[Tensor, Tensor]) -> None:
     model, truth = pair
     mapping = EmpiricalQuantileMapping()
     mapping.fit(model[:400], truth[:400])
@@ -98,17 +98,19 @@ def test_quantile_mapping_undoes_a_monotone_bias_on_other_days(pair: tuple[Tenso
 
 
 def test_quantile_mapping_gives_the_observed_distribution() -> None:
-    """Nodes at every value: each day becomes the observed one of its rank."""
+    """With a node at every value, each day becomes the observed value of its rank."""
     generator = torch.Generator().manual_seed(0)
-    modelled, observed = (torch.randn(50, 3, 2, generator=generator).exp() * k for k in (1, 5))
+    modeled, observed = (torch.randn(50, 3, 2, generator=generator).exp() * k for k in (1, 5))
     mapping = EmpiricalQuantileMapping(num_quantiles=50)
-    mapping.fit(modelled, observed)
-    found = mapping(modelled).sort(0).values
+    mapping.fit(modeled, observed)
+    found = mapping(modeled).sort(0).values
     torch.testing.assert_close(found, observed.sort(0).values, rtol=1e-4, atol=1e-4)
 
 
-def test_a_delta_mapping_keeps_a_change_that_quantile_mapping_loses(pair: tuple[Tensor, Tensor]) -> None:
-    """A climate with rain a quarter stronger: the ratio of its means to the present's stays."""
+def test_quantile_delta_mapping_keeps_a_trend_that_quantile_mapping_loses(
+    pair: tuple[Tensor, Tensor],
+) -> None:
+    """In a climate with 25 % more rain, the ratio of the means is kept."""
     model, truth = pair
     mapping = QuantileDeltaMapping()
     mapping.fit(model, truth)
@@ -121,7 +123,7 @@ def test_a_delta_mapping_keeps_a_change_that_quantile_mapping_loses(pair: tuple[
 
 
 @pytest.mark.parametrize("kind", [LinearScaling, EmpiricalQuantileMapping, QuantileDeltaMapping])
-def test_corrections_are_saved_keep_gaps_and_do_not_blow_up(kind, pair: tuple[Tensor, Tensor]) -> None:
+def test_corrections_are_saved_keep_gaps_and_stay_in_range(kind, pair: tuple[Tensor, Tensor]) -> None:
     model, truth = (each.clone() for each in pair)
     truth[:, 0, 0] = math.nan
     model[5, 2, 2] = math.nan
@@ -152,7 +154,7 @@ def drawn(figure) -> bytes:
     return stream.getvalue()
 
 
-def test_figures_show_what_they_are_given() -> None:
+def test_figures_contain_the_given_values() -> None:
     pytest.importorskip("matplotlib")
     fine, _, model = (each.values for each in rain.fields(20, seed=2, size=(16, 20)))
     figure = figures.plot_fields(
@@ -183,7 +185,7 @@ def test_figures_show_what_they_are_given() -> None:
 
 
 @pytest.mark.parametrize("correlation", [0.8, -0.4])
-def test_the_diagram_of_taylor_has_each_model_in_its_place(correlation: float) -> None:
+def test_the_taylor_diagram_places_each_model_by_its_statistics(correlation: float) -> None:
     pytest.importorskip("matplotlib")
     figure = figures.plot_taylor_diagram({"a model": (0.7, correlation)})
     point = next(line for line in figure.axes[0].lines if line.get_label() == "a model")
@@ -193,7 +195,7 @@ def test_the_diagram_of_taylor_has_each_model_in_its_place(correlation: float) -
     assert len(drawn(figure)) > 3000
 
 
-def test_a_mapping_that_is_fitted_or_loaded_again_forgets_the_one_before() -> None:
+def test_a_mapping_that_is_fitted_or_loaded_again_replaces_the_previous_one() -> None:
     generator = torch.Generator().manual_seed(0)
     rain = torch.rand(60, 3, 4, generator=generator) * 20
     mapping = EmpiricalQuantileMapping(num_quantiles=20)

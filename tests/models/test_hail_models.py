@@ -1,4 +1,4 @@
-"""HINet and its rivals against their equations: slow loops in float64, limits, sizes, missing sources."""
+"""HINet and its baselines: equations as loops in float64, limits, sizes and missing sources."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def sample(*, times: int = 3, size: tuple[int, int] = (16, 16), batch: int = 2, 
     }
 
 
-# --- the recurrence, written out ----------------------------------------------------------------
+# --- equations of the recurrence ----------------------------------------------------------------
 
 
 def sigmoid(x: Array) -> Array:
@@ -65,7 +65,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def convolved(layer: nn.Conv2d, x: Array, part: slice = slice(None)) -> Array:
-    """A convolution that keeps the size, by four loops, of some of its filters."""
+    """Return a convolution with some of its filters that keeps the size, as four loops."""
     weight = layer.weight.detach().double().numpy()[part]
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy()[part]
     half = weight.shape[-1] // 2
@@ -78,7 +78,10 @@ def convolved(layer: nn.Conv2d, x: Array, part: slice = slice(None)) -> Array:
 
 
 def gate(layer: nn.Conv2d, number: int, x: Array) -> Array:
-    """The part of a joint convolution that is one gate's, its filters being as many as the narrowest."""
+    """Return the part of a joint convolution that belongs to one gate.
+
+    The number of filters is that of the narrowest gate.
+    """
     width = WIDTH
     return convolved(layer, x, slice(number * width, (number + 1) * width))
 
@@ -87,7 +90,7 @@ WIDTH = 3
 
 
 def st_lstm(cell: STLSTMCell, x: Array, h: Array, c: Array, m: Array) -> tuple[Array, Array, Array]:
-    """The seven equations of `geovision.models.st_lstm`, in their order."""
+    """Return the seven equations of `geovision.models.st_lstm` in order."""
     forget = cell.forget
     g = np.tanh(gate(cell.x_gates, 0, x) + gate(cell.h_gates, 0, h))
     i = sigmoid(gate(cell.x_gates, 1, x) + gate(cell.h_gates, 1, h))
@@ -129,7 +132,7 @@ def highway(unit: GradientHighway, x: Array, z: Array) -> Array:
 
 
 @pytest.mark.parametrize("kind", [STLSTMCell, CausalLSTMCell])
-def test_two_layers_over_three_times_are_the_equations_in_a_loop(kind: type[RecurrentCell]):
+def test_two_layers_over_three_times_match_the_equations_in_a_loop(kind: type[RecurrentCell]):
     torch.manual_seed(0)
     unit = GradientHighway(WIDTH, 3) if kind is CausalLSTMCell else None
     stack = RecurrentStack([kind(2, WIDTH, 3), kind(WIDTH, WIDTH, 3)], highway=unit).double()
@@ -154,12 +157,12 @@ def test_a_convlstm_with_kernels_of_one_cell_is_the_lstm_of_torch():
     torch.manual_seed(1)
     cell = ConvLSTMCell(2, 3, 1)
     reference = nn.LSTM(2, 3, batch_first=True)
-    order = [2, 0, 1, 3]  # torch has i f g o, the cell g i f o
+    order = [2, 0, 1, 3]  # torch orders the gates i f g o, the cell g i f o
     with torch.no_grad():
         for own, theirs in ((cell.x_gates, reference.weight_ih_l0), (cell.h_gates, reference.weight_hh_l0)):
             own.weight.copy_(theirs.view(4, 3, -1)[order].reshape(12, -1, 1, 1))
         bias = (reference.bias_ih_l0 + reference.bias_hh_l0).view(4, 3)[order]
-        bias[2] -= 1  # which the cell adds
+        bias[2] -= 1  # added by the cell
         cell.x_gates.bias.copy_(bias.flatten())
     sequence = torch.randn(2, 6, 2)
     expected = reference(sequence)[0][:, -1]
@@ -170,7 +173,7 @@ def test_a_convlstm_with_kernels_of_one_cell_is_the_lstm_of_torch():
 # --- two memories -------------------------------------------------------------------------------
 
 
-def test_without_what_the_memories_say_the_cell_is_an_st_lstm_with_constant_forget_gates():
+def test_with_zero_memory_weights_the_cell_is_an_st_lstm_with_constant_forget_gates():
     torch.manual_seed(2)
     tmc, plain = TMCSTLSTMCell(2, WIDTH, 3), STLSTMCell(2, WIDTH, 3)
     nn.init.zeros_(tmc.forget.wi.weight)
@@ -182,7 +185,7 @@ def test_without_what_the_memories_say_the_cell_is_an_st_lstm_with_constant_forg
     sequence = torch.randn(2, 4, 2, 6, 6)
     torch.testing.assert_close(RecurrentStack([tmc])(sequence), RecurrentStack([plain])(sequence))
 
-    # And the plain recurrence itself: C_t = s(1) C_{t-1} + i g.
+    # Check the recurrence C_t = s(1) C_{t-1} + i g.
     x, (h, c), m = sequence[:, 0], plain.initial_state(sequence[:, 0]), torch.randn(2, WIDTH, 6, 6)
     c = torch.randn_like(c)
     (_, after), _ = plain(x, (h, c), m)
@@ -190,7 +193,7 @@ def test_without_what_the_memories_say_the_cell_is_an_st_lstm_with_constant_forg
     torch.testing.assert_close(after - fresh, c / (1 + np.exp(-1.0)))
 
 
-def test_two_memories_are_the_equations_for_each_sample_alone():
+def test_two_memories_match_the_equations_per_sample():
     torch.manual_seed(3)
     d, heads = 4, 2
     memory = TwoMemoryCells(3, d, heads=heads, retention=0.9).double()
@@ -211,8 +214,8 @@ def test_two_memories_are_the_equations_for_each_sample_alone():
     item = sigmoid(gates[:, :d] + 1) * old + sigmoid(gates[:, d:]) * x
     weights = np.exp(f3) / np.exp(f3).sum()
     read = sum(w * each @ f2 for w, each in zip(weights, mr[0].numpy(), strict=True))
-    asked = torch.from_numpy(item + own["a2"] * np.outer(read, f2))[None]
-    relational = 0.9 * mr[0].numpy() + own["a1"] * memory.attention(asked)[0].detach().numpy()
+    query = torch.from_numpy(item + own["a2"] * np.outer(read, f2))[None]
+    relational = 0.9 * mr[0].numpy() + own["a1"] * memory.attention(query)[0].detach().numpy()
     flat = relational.reshape(heads * d, d)
     transferred = own["transfer.weight"] @ flat + own["transfer.bias"][:, None]
     np.testing.assert_allclose(found_mr[0].detach().numpy(), relational, atol=1e-12)
@@ -222,7 +225,7 @@ def test_two_memories_are_the_equations_for_each_sample_alone():
 
 
 @pytest.mark.parametrize("kind", ["sdp", "opa"])
-def test_both_attentions_are_their_formulas(kind):
+def test_both_attentions_match_their_formulas(kind):
     torch.manual_seed(4)
     d, heads = 4, 2
     attention = SelfAttention(d, heads, kind).double()
@@ -256,7 +259,7 @@ def test_states_stay_bounded_over_a_hundred_times(attention):
             largest.append([float(each.abs().max()) for each in (*states[0], m)])
     h, c, mi, mr, up = np.array(largest).max(0)
     assert h <= 1
-    # f < 1 and |i g| <= 1 allow one more a time, as do all memories with Mr linear in the times.
+    # With f < 1 and |i g| <= 1, a state grows by at most one per time; Mr grows linearly as well.
     assert max(c, mi, up) < 50
     assert mr < 0.1 * 100 * 10
     assert np.isfinite(largest).all()
@@ -265,7 +268,7 @@ def test_states_stay_bounded_over_a_hundred_times(attention):
 # --- UCUNet -------------------------------------------------------------------------------------
 
 
-def test_ucunet_has_the_published_shapes_and_the_parameters_of_the_sheet():
+def test_ucunet_has_the_published_shapes_and_number_of_parameters():
     network = UCUNet(16)
     whole = nn.Sequential(network, nn.Conv2d(network.num_features, 1, 1))
     assert sum(each.numel() for each in whole.parameters()) == 2_841_633
@@ -281,7 +284,7 @@ def test_ucunet_has_the_published_shapes_and_the_parameters_of_the_sheet():
     assert [len(ucm.down) + 1 + len(ucm.up) for ucm in network.connect] == [7, 5, 3]
 
 
-def test_both_readings_of_the_ucm_have_as_many_parameters_and_keep_the_size():
+def test_both_ucm_variants_have_the_same_number_of_parameters_and_keep_the_size():
     strided, valid = UCUNet(4, 8), UCUNet(4, 8, ucm_variant="valid")
     count = [sum(each.numel() for each in network.parameters()) for network in (strided, valid)]
     assert count[0] == count[1]
@@ -297,7 +300,7 @@ def test_both_readings_of_the_ucm_have_as_many_parameters_and_keep_the_size():
 
 @pytest.mark.parametrize("modules", ["stlstm", "tmc", "tmc-mdffm", "all"])
 @pytest.mark.parametrize("times", [1, 4])
-def test_every_ablation_takes_any_number_of_times_and_any_size(modules, times):
+def test_every_ablation_accepts_any_number_of_times_and_any_size(modules, times):
     network = HINet(SPECS, modules=modules, **SMALL).eval()
     features = network(sample(times=times, size=(16, 24)))
     assert features.shape == (2, network.num_features, 16, 24)
@@ -316,7 +319,7 @@ def test_the_fused_maps_are_named_in_the_order_of_the_sources():
     )
 
 
-def test_a_map_is_its_variable_last_seen_and_a_correction():
+def test_a_fused_map_is_the_last_valid_value_plus_a_correction():
     network = HINet(SPECS, modules="tmc-mdffm", **SMALL).eval()
     for branch in network.branches.values():
         nn.init.zeros_(branch.project.weight)
@@ -332,38 +335,38 @@ def test_a_map_is_its_variable_last_seen_and_a_correction():
     torch.testing.assert_close(maps[:, 5:], inputs["dem"])
 
 
-def test_a_missing_source_is_told_and_is_not_an_average_one():
+def test_a_missing_source_differs_from_an_average_one():
     torch.manual_seed(6)
     network = HINet(SPECS, modules="tmc-mdffm", **SMALL).eval()
     nn.init.constant_(network.mdffm.missing[1], 7.0)
     inputs = sample()
-    nowhere = {"fy4b": torch.zeros_like(inputs["fy4b"], dtype=torch.bool)}
+    none_valid = {"fy4b": torch.zeros_like(inputs["fy4b"], dtype=torch.bool)}
     average = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])})
-    masked = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])}, valid=nowhere)
+    masked = network.fuse(inputs | {"fy4b": torch.zeros_like(inputs["fy4b"])}, valid=none_valid)
     absent = network.fuse({name: each for name, each in inputs.items() if name != "fy4b"})
     torch.testing.assert_close(masked, absent)
     assert (masked[:, 1:3] == 7).all()
     assert not torch.allclose(masked[:, 1:3], average[:, 1:3])
-    # What is there of the others does not change by it.
+    # Valid values of the other sources are unchanged.
     torch.testing.assert_close(masked[:, 3:], average[:, 3:])
 
 
-def test_where_nothing_was_ever_seen_the_answer_means_nothing():
+def test_cells_without_any_observation_are_invalid():
     network, inputs = HINet(SPECS, **SMALL), sample()
     valid = {name: torch.zeros_like(inputs[name], dtype=torch.bool) for name in ("radar", "fy4b", "era5")}
     valid["fy4b"][0, 1, 0, :, :4] = True
     valid["radar"][:, 2, 1, 5] = True
-    told = network.valid_mask(inputs, valid, (2, 1, 16, 16))
+    valid_cells = network.valid_mask(inputs, valid, (2, 1, 16, 16))
     expected = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
     expected[0, :, :, :4] = True
     expected[:, :, 5] = True
-    assert torch.equal(told, expected)
+    assert torch.equal(valid_cells, expected)
     assert network.valid_mask(inputs, None, (2, 1, 16, 16)) is None
     assert network.valid_mask(inputs, {"radar": valid["radar"]}, (2, 1, 16, 16)) is None
     assert not network.valid_mask({"dem": inputs["dem"]}, None, (2, 1, 16, 16)).any()
 
 
-def test_source_dropout_takes_sources_away_in_training_and_never_all():
+def test_source_dropout_removes_sources_in_training_but_never_all():
     torch.manual_seed(7)
     network = HINet(SPECS, source_dropout=0.9, **SMALL).train()
     inputs = sample(batch=64, times=1, size=(8, 8))
@@ -375,15 +378,15 @@ def test_source_dropout_takes_sources_away_in_training_and_never_all():
     assert torch.stack([s.valid.all() for s in network.eval().sources(inputs)]).all()
 
 
-def test_checkpointing_gives_the_same_answer_and_the_same_gradients():
-    answers = []
+def test_checkpointing_gives_the_same_output_and_the_same_gradients():
+    results = []
     for checkpointing in (False, True):
         torch.manual_seed(8)
         network = HINet(SPECS, checkpointing=checkpointing, **SMALL).train()
         result = network(sample())
         result.square().mean().backward()
-        answers.append([result, *(each.grad for each in network.parameters())])
-    for plain, again in zip(*answers, strict=True):
+        results.append([result, *(each.grad for each in network.parameters())])
+    for plain, again in zip(*results, strict=True):
         torch.testing.assert_close(again, plain)
 
 
@@ -398,12 +401,12 @@ def test_checkpointing_gives_the_same_answer_and_the_same_gradients():
         ({"source_dropout": 1.0}, "below 1"),
     ],
 )
-def test_an_option_that_is_not_known_is_told_with_those_that_are(options, message):
+def test_an_unknown_option_is_reported_with_the_valid_ones(options, message):
     with pytest.raises(OptionError, match=message):
         HINet(SPECS, **options)
 
 
-def test_sources_that_do_not_fit_together_are_refused():
+def test_sources_of_different_shapes_are_refused():
     network = HINet(SPECS, **SMALL)
     inputs = sample()
     with pytest.raises(InputError, match=r"divisible by 8, not 12 x 16; pad to \(16, 16\)"):
@@ -416,10 +419,10 @@ def test_sources_that_do_not_fit_together_are_refused():
         network({})
 
 
-# --- rivals -------------------------------------------------------------------------------------
+# --- baselines ----------------------------------------------------------------------------------
 
 
-def rivals() -> list[nn.Module]:
+def baselines() -> list[nn.Module]:
     torch.manual_seed(9)
     small = {"width": 8, "hidden": 16, "blocks": 2, "groups": 2}
     return [
@@ -436,21 +439,21 @@ def rivals() -> list[nn.Module]:
     ]
 
 
-def test_every_rival_takes_all_sources_and_is_told_what_is_missing():
+def test_every_baseline_takes_all_sources_and_masks_missing_ones():
     inputs = sample(size=(32, 32))
-    nowhere = {"era5": torch.zeros_like(inputs["era5"], dtype=torch.bool)}
+    none_valid = {"era5": torch.zeros_like(inputs["era5"], dtype=torch.bool)}
     absent = {name: each for name, each in inputs.items() if name != "era5"}
     zeros = inputs | {"era5": torch.zeros_like(inputs["era5"])}
-    for network in rivals():
+    for network in baselines():
         network.eval()
         with torch.no_grad():
             features = network(inputs)
             assert features.shape == (2, network.num_features, 32, 32)
-            torch.testing.assert_close(network(absent), network(zeros, valid=nowhere))
+            torch.testing.assert_close(network(absent), network(zeros, valid=none_valid))
             assert not torch.allclose(network(absent), network(zeros))
 
 
-def test_nbeats_knows_one_cell_and_only_its_history():
+def test_nbeats_uses_the_history_of_each_cell_alone():
     network = NBeats(2, 3, width=8, blocks=3, features=4)
     sequence = torch.randn(1, 3, 2, 4, 4)
     changed = sequence.clone()
@@ -459,17 +462,17 @@ def test_nbeats_knows_one_cell_and_only_its_history():
     assert differs[1, 2]
     assert differs.sum() == 1
 
-    # Doubly residual, by hand.
-    left, answer = sequence.flatten(1, 2), 0
+    # Doubly residual stacking, by hand.
+    left, forecast = sequence.flatten(1, 2), 0
     for number in range(3):
         hidden = network.blocks[number](left)
-        answer = answer + network.forecasts[number](hidden)
+        forecast = forecast + network.forecasts[number](hidden)
         if number < 2:
             left = left - network.backcasts[number](hidden)
-    torch.testing.assert_close(network(sequence), answer)
+    torch.testing.assert_close(network(sequence), forecast)
 
 
-def test_simvp_sees_all_frames_and_the_detail_of_the_last():
+def test_simvp_depends_on_all_frames_and_the_detail_of_the_last():
     torch.manual_seed(10)
     network = SimVP(2, 3, width=4, hidden=8, blocks=2, groups=2).eval()
     sequence = torch.randn(1, 3, 2, 16, 16)
@@ -480,7 +483,7 @@ def test_simvp_sees_all_frames_and_the_detail_of_the_last():
         assert not torch.allclose(network(changed), base)
 
 
-def test_a_history_of_another_length_is_filled_or_cut_at_its_beginning():
+def test_a_history_of_another_length_is_padded_or_cut_at_its_beginning():
     torch.manual_seed(11)
     network = SequenceBaseline(SPECS, network="nbeats", windows=3, options={"width": 8, "blocks": 2}).eval()
     long = sample(times=5)
@@ -489,7 +492,7 @@ def test_a_history_of_another_length_is_filled_or_cut_at_its_beginning():
     assert network(sample(times=2)).shape == (2, 32, 16, 16)
 
 
-def test_a_size_that_smp_does_not_take_says_what_to_pad_to():
+def test_a_size_that_smp_does_not_accept_is_reported_with_the_padded_size():
     network = SmpNetwork(SPECS, network="fpn", encoder="resnet18")
     with pytest.raises(InputError, match=r"smp's fpn on resnet18 .* by 32, not 40 x 32; pad to \(64, 32\)"):
         network(sample(size=(40, 32)))
@@ -499,7 +502,7 @@ def test_a_size_that_smp_does_not_take_says_what_to_pad_to():
         SmpNetwork(SPECS, network="unet", encoder="resnet18", frames="first")  # type: ignore[arg-type]
 
 
-def test_a_transformer_of_smp_takes_other_sizes_than_it_was_trained_with():
+def test_a_transformer_of_smp_accepts_other_sizes_than_in_training():
     network = SmpNetwork(SPECS, network="dpt", encoder="tu-vit_tiny_patch16_224").eval()
     with torch.no_grad():
         assert network(sample(size=(32, 64))).shape[-2:] == (32, 64)
@@ -507,7 +510,7 @@ def test_a_transformer_of_smp_takes_other_sizes_than_it_was_trained_with():
             network(sample(size=(40, 32)))
 
 
-def test_the_names_that_are_read_from_the_source_are_those_of_smp():
+def test_names_parsed_from_the_source_of_smp_are_those_that_it_registers():
     import segmentation_models_pytorch as smp
     from segmentation_models_pytorch.encoders import encoders
 
@@ -516,7 +519,7 @@ def test_the_names_that_are_read_from_the_source_are_those_of_smp():
     assert names.encoders == {name for name in encoders if not name.startswith("timm-")}
 
 
-def test_tensors_of_the_memories_cost_nothing_per_cell():
+def test_the_size_of_the_memories_does_not_depend_on_the_grid():
     stack = RecurrentStack([TMCSTLSTMCell(2, 4, 3)])
     _, _, *small = stack.initial_state(torch.zeros(1, 2, 8, 8))[0][0]
     _, _, *large = stack.initial_state(torch.zeros(1, 2, 64, 64))[0][0]

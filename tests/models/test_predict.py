@@ -1,4 +1,4 @@
-"""`predict` on all that it takes: same answers whatever the batch, the order kept, the model untouched."""
+"""`predict` for every kind of input: results independent of the batch, in order, model unchanged."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from geovision.spec import ModelSpec
 SIZE = (48, 48)
 
 
-def lively(model: GeoModel) -> GeoModel:
-    """With running statistics and scores that differ, as after a training."""
+def randomized(model: GeoModel) -> GeoModel:
+    """Set random running statistics and scores, as after training."""
     torch.manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -51,12 +51,12 @@ def lively(model: GeoModel) -> GeoModel:
 @pytest.fixture(scope="module")
 def model() -> GeoModel:
     torch.manual_seed(0)
-    return lively(geovision.create("cloud-tiny", size=SIZE))
+    return randomized(geovision.create("cloud-tiny", size=SIZE))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirteen photos of several sizes and formats."""
+    """Write thirteen photos of several sizes and formats."""
     place = tmp_path_factory.mktemp("photos")
     generator = np.random.default_rng(0)
     for index, suffix in zip(range(13), itertools.cycle([".jpg", ".png", ".webp"])):
@@ -67,14 +67,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def numbers(answers: list[Prediction], model: GeoModel) -> torch.Tensor:
-    """Probabilities ``(answer, class)`` in the order of the model's classes."""
-    return torch.tensor([[answer.probabilities[name] for name in model.target.classes] for answer in answers])
+def numbers(predictions: list[Prediction], model: GeoModel) -> torch.Tensor:
+    """Return probabilities, shape (prediction, class), in the order of the model's classes."""
+    return torch.tensor(
+        [[prediction.probabilities[name] for name in model.target.classes] for prediction in predictions]
+    )
 
 
 @pytest.fixture(scope="module")
-def wanted(model: GeoModel, folder: Path) -> torch.Tensor:
-    """What the model's own forward pass says of the photos."""
+def expected(model: GeoModel, folder: Path) -> torch.Tensor:
+    """Return the probabilities of the photos from the forward pass of the model."""
     counts = [
         read_rgb(path, model.inputs[0], SIZE) for path in sorted(folder.iterdir(), key=lambda p: int(p.stem))
     ]
@@ -82,43 +84,43 @@ def wanted(model: GeoModel, folder: Path) -> torch.Tensor:
         return model.head.probabilities(model(torch.from_numpy(np.stack(counts)).float() / 255))
 
 
-# --- the same answers ---------------------------------------------------------------------------
+# --- equal predictions --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 13, 100])
-def test_a_folder_is_answered_as_by_forward_whatever_the_batch(
-    model: GeoModel, folder: Path, wanted: torch.Tensor, batch_size: int
+def test_a_folder_is_predicted_as_by_forward_for_any_batch_size(
+    model: GeoModel, folder: Path, expected: torch.Tensor, batch_size: int
 ) -> None:
-    answers = model.predict(folder, batch_size=batch_size, precision="float32")
-    assert [Path(answer.source).stem for answer in answers] == [str(index) for index in range(13)]
-    torch.testing.assert_close(numbers(answers, model), wanted, rtol=1e-4, atol=1e-5)
+    predictions = model.predict(folder, batch_size=batch_size, precision="float32")
+    assert [Path(prediction.source).stem for prediction in predictions] == [str(index) for index in range(13)]
+    torch.testing.assert_close(numbers(predictions, model), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_decides_alike(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
-    answers = model.predict(folder, precision="bfloat16")
-    torch.testing.assert_close(numbers(answers, model), wanted, rtol=0, atol=0.05)
-    first, second = wanted.topk(2, dim=1).values.T
+def test_bfloat16_gives_the_same_labels(model: GeoModel, folder: Path, expected: torch.Tensor) -> None:
+    predictions = model.predict(folder, precision="bfloat16")
+    torch.testing.assert_close(numbers(predictions, model), expected, rtol=0, atol=0.05)
+    first, second = expected.topk(2, dim=1).values.T
     clear = first - second > 0.1
     assert clear.sum() >= 5
-    same = numbers(answers, model).argmax(1) == wanted.argmax(1)
+    same = numbers(predictions, model).argmax(1) == expected.argmax(1)
     assert same[clear].all()
 
 
-def test_answers_are_complete(model: GeoModel, folder: Path) -> None:
-    (answer,) = model.predict(folder / "0.jpg")
-    assert isinstance(answer, ClassPrediction)
-    assert answer.label in model.target.classes
-    assert next(iter(answer.probabilities)) == answer.label
-    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
-    assert answer.confidence == max(answer.probabilities.values())
-    assert answer.card.code == answer.label
-    assert answer.error is None
+def test_predictions_are_complete(model: GeoModel, folder: Path) -> None:
+    (prediction,) = model.predict(folder / "0.jpg")
+    assert isinstance(prediction, ClassPrediction)
+    assert prediction.label in model.target.classes
+    assert next(iter(prediction.probabilities)) == prediction.label
+    assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert prediction.confidence == max(prediction.probabilities.values())
+    assert prediction.card.code == prediction.label
+    assert prediction.error is None
 
 
-# --- all that it takes --------------------------------------------------------------------------
+# --- kinds of input -----------------------------------------------------------------------------
 
 
-def test_paths_arrays_tensors_and_pictures_agree(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+def test_paths_arrays_tensors_and_images_agree(model: GeoModel, folder: Path, expected: torch.Tensor) -> None:
     path = folder / "1.png"
     counts = read_rgb(path, model.inputs[0], SIZE)
     fraction = counts / np.float32(255)
@@ -138,43 +140,43 @@ def test_paths_arrays_tensors_and_pictures_agree(model: GeoModel, folder: Path, 
         {"image": path},
         {"image": torch.from_numpy(fraction).requires_grad_()},
     ]
-    answers = model.predict(given, precision="float32", batch_size=4)
-    assert len(answers) == len(given)
+    predictions = model.predict(given, precision="float32", batch_size=4)
+    assert len(predictions) == len(given)
     torch.testing.assert_close(
-        numbers(answers, model), wanted[1:2].expand(len(given), -1), rtol=1e-3, atol=1e-4
+        numbers(predictions, model), expected[1:2].expand(len(given), -1), rtol=1e-3, atol=1e-4
     )
-    assert answers[0].source == str(path)
-    assert answers[4].source == "[4]"
-    assert answers[12].source == str(path)
+    assert predictions[0].source == str(path)
+    assert predictions[4].source == "[4]"
+    assert predictions[12].source == str(path)
 
 
-def test_a_batch_is_as_many_samples(model: GeoModel) -> None:
+def test_a_batch_counts_as_single_samples(model: GeoModel) -> None:
     batch = torch.rand(5, 3, *SIZE)
     whole = model.predict(batch, precision="float32")
-    assert [answer.source for answer in whole] == ["[0]", "[1]", "[2]", "[3]", "[4]"]
+    assert [prediction.source for prediction in whole] == ["[0]", "[1]", "[2]", "[3]", "[4]"]
     apart = model.predict(list(batch), precision="float32")
     mapped = model.predict({"image": batch.numpy()}, precision="float32")
     torch.testing.assert_close(numbers(whole, model), numbers(apart, model), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(numbers(whole, model), numbers(mapped, model), rtol=1e-4, atol=1e-6)
 
 
-def test_arrays_are_resized_by_the_rule_of_files(model: GeoModel, folder: Path, wanted: torch.Tensor) -> None:
+def test_arrays_are_resized_like_files(model: GeoModel, folder: Path, expected: torch.Tensor) -> None:
     paths = [folder / "4.png", folder / "7.png", folder / "10.png"]
     arrays = [read_rgb(path, model.inputs[0]) / np.float32(255) for path in paths]
-    answers = model.predict(arrays, precision="float32")
-    torch.testing.assert_close(numbers(answers, model), wanted[[4, 7, 10]], rtol=0, atol=0.02)
+    predictions = model.predict(arrays, precision="float32")
+    torch.testing.assert_close(numbers(predictions, model), expected[[4, 7, 10]], rtol=0, atol=0.02)
 
 
-def test_nothing_given_is_nothing_answered(model: GeoModel) -> None:
+def test_no_input_gives_no_prediction(model: GeoModel) -> None:
     assert model.predict([]) == []
 
 
-def test_measurements_beside_the_photo(folder: Path) -> None:
+def test_scalars_of_a_photo_are_used(folder: Path) -> None:
     names = ["cloud_base_height", "air_temperature"]
-    model = lively(geovision.create("cloud-tiny", size=SIZE, scalars=names))
+    model = randomized(geovision.create("cloud-tiny", size=SIZE, scalars=names))
     path = folder / "1.png"
     photo = torch.from_numpy(read_rgb(path, model.inputs[0], SIZE).copy()).float()[None] / 255
-    answers = model.predict(
+    predictions = model.predict(
         [
             {"image": path, "scalars": {"cloud_base_height": 2.1}},
             {"image": path, "scalars": {"air_temperature": -3, "cloud_base_height": 2.1}},
@@ -184,7 +186,7 @@ def test_measurements_beside_the_photo(folder: Path) -> None:
         ],
         precision="float32",
     )
-    found = numbers(answers, model)
+    found = numbers(predictions, model)
     values = torch.tensor([[2.1, 0.0]])
     with torch.no_grad():
         logits = model(
@@ -205,21 +207,21 @@ def test_measurements_beside_the_photo(folder: Path) -> None:
         (torch.rand(2), r"has 1 channels \(cloud_base_height\)"),
     ],
 )
-def test_wrong_measurements(folder: Path, scalars: object, line: str) -> None:
+def test_invalid_scalars_are_refused(folder: Path, scalars: object, line: str) -> None:
     model = geovision.create("cloud-tiny", size=SIZE, scalars=["cloud_base_height"])
     with pytest.raises(InputError, match=line):
         model.predict({"image": folder / "1.png", "scalars": scalars})
 
 
-# --- the model stays as it was ------------------------------------------------------------------
+# --- unchanged model ----------------------------------------------------------------------------
 
 
-def test_the_model_is_not_touched(model: GeoModel, folder: Path) -> None:
+def test_the_model_is_unchanged(model: GeoModel, folder: Path) -> None:
     model.train()
     before = copy.deepcopy(model.state_dict())
     strides = [parameter.stride() for parameter in model.parameters()]
     threads = torch.get_num_threads()
-    answers = model.predict(folder, precision="bfloat16", batch_size=4)
+    predictions = model.predict(folder, precision="bfloat16", batch_size=4)
     assert model.training
     assert model.network.training
     assert torch.get_num_threads() == threads
@@ -228,7 +230,7 @@ def test_the_model_is_not_touched(model: GeoModel, folder: Path) -> None:
         assert value.dtype == before[name].dtype
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
     model.eval()
-    assert numbers(answers, model).equal(
+    assert numbers(predictions, model).equal(
         numbers(model.predict(folder, precision="bfloat16", batch_size=4), model)
     )
     model(torch.rand(1, 3, *SIZE)).sum().backward()
@@ -236,15 +238,15 @@ def test_the_model_is_not_touched(model: GeoModel, folder: Path) -> None:
     model.zero_grad(set_to_none=True)
 
 
-def test_the_prepared_copy_is_kept_until_the_weights_change(model: GeoModel) -> None:
+def test_the_optimized_copy_is_kept_until_the_weights_change(model: GeoModel) -> None:
     own = copy.deepcopy(model)
     first = optimize_model(own, "float32")
     assert optimize_model(own, "float32") is first
     assert optimize_model(own, "bfloat16") is not first
     first = optimize_model(own, "float32")
-    optimiser = torch.optim.SGD(own.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
     own(torch.rand(2, 3, *SIZE)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert optimize_model(own, "float32") is not first
     first = optimize_model(own, "float32")
     own.load_state_dict(model.state_dict())
@@ -271,10 +273,10 @@ TIMM = [
 @pytest.mark.parametrize(
     ("name", "arch"), [*((name, {}) for name in TIMM), ("cloud-test_efficientnet", {"pad_type": "same"})]
 )
-def test_the_prepared_copy_answers_like_the_model(name: str, arch: dict[str, str]) -> None:
+def test_the_optimized_copy_predicts_like_the_model(name: str, arch: dict[str, str]) -> None:
     spec = find_model(name)
     size = None if "vit" in name else SIZE
-    model = lively(build_model(spec, find_task("cloud"), ModelConfig(model_args=arch, size=size)))
+    model = randomized(build_model(spec, find_task("cloud"), ModelConfig(model_args=arch, size=size)))
     photos = torch.rand(2, 3, *(model.inputs[0].size or SIZE))
     values, features = OptimizedModel(model, torch.float32)({"image": photos}, {})
     with torch.no_grad():
@@ -285,18 +287,18 @@ def test_the_prepared_copy_answers_like_the_model(name: str, arch: dict[str, str
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
-def test_normalisation_and_activation_are_taken_into_convolutions() -> None:
+def test_normalization_and_activation_are_fused_into_convolutions() -> None:
     network = OptimizedModel(
-        lively(geovision.create("cloud-mobilenetv2_100", size=SIZE)), torch.float32
+        randomized(geovision.create("cloud-mobilenetv2_100", size=SIZE)), torch.float32
     ).network
-    joined = [module for module in network.modules() if isinstance(module, ConvActivation)]
-    assert sum(module.name == "hardtanh" for module in joined) == 35
-    assert len(joined) == 52
+    fused = [module for module in network.modules() if isinstance(module, ConvActivation)]
+    assert sum(module.name == "hardtanh" for module in fused) == 35
+    assert len(fused) == 52
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
 class Shared(nn.Module):
-    """A convolution whose result goes two ways, and an activation that is used twice."""
+    """A convolution with two consumers, and an activation that is used twice."""
 
     num_features = 8
 
@@ -313,11 +315,11 @@ class Shared(nn.Module):
         return self.act(self.again(self.act(x)) - 0.1).mean((2, 3))
 
 
-def test_layers_are_joined_only_where_one_follows_the_other(model: GeoModel) -> None:
+def test_layers_are_fused_only_where_one_follows_the_other(model: GeoModel) -> None:
     odd = copy.deepcopy(model)
     odd.network = Shared()
     odd.head = type(model.head)(8, model.target)
-    lively(odd)
+    randomized(odd)
     photos = torch.rand(2, 3, *SIZE)
     values, _ = OptimizedModel(odd, torch.float32)({"image": photos}, {})
     with torch.no_grad():
@@ -327,7 +329,7 @@ def test_layers_are_joined_only_where_one_follows_the_other(model: GeoModel) -> 
 # --- streams ------------------------------------------------------------------------------------
 
 
-def test_a_stream_is_answered_while_it_is_read(model: GeoModel) -> None:
+def test_a_stream_is_predicted_while_it_is_read(model: GeoModel) -> None:
     taken = 0
 
     def endless() -> Iterator[torch.Tensor]:
@@ -336,21 +338,21 @@ def test_a_stream_is_answered_while_it_is_read(model: GeoModel) -> None:
             taken += 1
             yield torch.full((3, *SIZE), (taken % 100) / 100)
 
-    answers = iter_predict(model, endless(), batch_size=2)
-    first = list(itertools.islice(answers, 7))
-    assert [answer.source for answer in first] == [f"[{index}]" for index in range(7)]
-    # A few batches ahead for each thread, not the whole stream.
+    predictions = iter_predict(model, endless(), batch_size=2)
+    first = list(itertools.islice(predictions, 7))
+    assert [prediction.source for prediction in first] == [f"[{index}]" for index in range(7)]
+    # A few batches per thread are read ahead, not the whole stream.
     assert taken <= 7 + 2 * 2 * (torch.get_num_threads() + 2)
-    answers.close()
+    predictions.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("predict")]
 
 
-def test_the_first_error_comes_in_its_place(model: GeoModel) -> None:
+def test_the_first_error_is_raised_in_order(model: GeoModel) -> None:
     photos = [torch.rand(3, *SIZE) for _ in range(9)]
     photos[6] = torch.full((3, *SIZE), 9.0)
     seen = []
     with pytest.raises(InputError, match=r"\[6\]: channel 'red': values from 9 to 9, expected 0 to 1"):
-        seen.extend(answer.source for answer in iter_predict(model, iter(photos), batch_size=2))
+        seen.extend(prediction.source for prediction in iter_predict(model, iter(photos), batch_size=2))
     assert len(model.predict(photos[:6])) == 6
 
 
@@ -358,17 +360,17 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
     bad = tmp_path / "bad.jpg"
     bad.write_text("not a picture")
     given = [folder / "0.jpg", bad, tmp_path / "missing.jpg", np.full((3, 9, 9), np.nan), folder / "1.png"]
-    answers = model.predict(given, skip_errors=True, batch_size=2)
-    assert [answer.flags for answer in answers] == [(), *[("unreadable",)] * 3, ()]
-    assert answers[1].source == str(bad)
-    assert answers[1].error == (
+    predictions = model.predict(given, skip_errors=True, batch_size=2)
+    assert [prediction.flags for prediction in predictions] == [(), *[("unreadable",)] * 3, ()]
+    assert predictions[1].source == str(bad)
+    assert predictions[1].error == (
         f"{bad}: not an image in a format of Pillow, whatever its name; convert or remove it"
     )
-    assert answers[2].source == str(tmp_path / "missing.jpg")
-    assert "no such file" in answers[2].error
-    assert "NaN" in answers[3].error
-    assert answers[1].label == ""
-    assert answers[4].label in model.target.classes
+    assert predictions[2].source == str(tmp_path / "missing.jpg")
+    assert "no such file" in predictions[2].error
+    assert "NaN" in predictions[3].error
+    assert predictions[1].label == ""
+    assert predictions[4].label in model.target.classes
     with pytest.raises(UnreadableFileError, match=r"bad\.jpg: not an image"):
         model.predict(given)
 
@@ -376,7 +378,7 @@ def test_errors_can_be_skipped(model: GeoModel, folder: Path, tmp_path: Path) ->
 # --- options ------------------------------------------------------------------------------------
 
 
-def test_unknown_options(model: GeoModel) -> None:
+def test_unknown_options_are_refused(model: GeoModel) -> None:
     with pytest.raises(
         OptionError, match="precision='half' is unknown; choose one of auto, float32, bfloat16, int8"
     ):
@@ -385,29 +387,29 @@ def test_unknown_options(model: GeoModel) -> None:
         model.predict([], batch_size=0)
 
 
-def test_a_model_without_a_reader_says_that_it_takes_arrays(model: GeoModel, folder: Path) -> None:
+def test_a_model_without_a_reader_reports_that_it_takes_arrays(model: GeoModel, folder: Path) -> None:
     specs = (dataclasses.replace(model.inputs[0], reader=""),)
     (source,) = iter_input_items(str(folder / "0.jpg"), specs)
     with pytest.raises(InputError, match=r"0\.jpg: input 'image' is not read from files; pass arrays"):
         source.load(specs)
 
 
-def test_native_grids_of_several_sizes_are_answered_in_order(model: GeoModel) -> None:
+def test_grids_of_several_sizes_are_predicted_in_order(model: GeoModel) -> None:
     spec: ModelSpec = model.spec
     free = copy.deepcopy(model)
     free.inputs = (model.inputs[0].with_size(None),)
     assert "any_size" in spec.capabilities
     photos = [torch.rand(3, side, 40) for side in (40, 56, 40, 64, 56)]
-    answers = numbers(free.predict(photos, precision="float32", batch_size=5), free)
+    predictions = numbers(free.predict(photos, precision="float32", batch_size=5), free)
     with torch.no_grad():
         alone = torch.cat([free.head.probabilities(free(photo[None])) for photo in photos])
-    torch.testing.assert_close(answers, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(predictions, alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not has_fast_bfloat16(), reason="this processor does not compute in bfloat16")
-def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Path) -> None:
-    # What one photo differs by from another is small beside what all have in common.
+def test_bfloat16_is_chosen_only_where_predictions_agree(shared_data: Path) -> None:
+    # The features of photos differ little compared with their common part.
     weights = shared_data / "imagenet" / "mobilenetv2_100.safetensors"
     delicate = geovision.create("cloud-mobilenetv2_100", backbone_weights=weights)
     assert optimize_model(delicate, "auto").dtype == torch.float32
@@ -418,20 +420,20 @@ def test_bfloat16_is_taken_by_itself_only_where_it_answers_alike(shared_data: Pa
     assert (quick - exact).norm() < 0.02 * (exact - exact.mean(0)).norm()
 
 
-def test_a_batch_is_worked_through_in_parts_whose_maps_are_small() -> None:
-    """However many samples: the answers are those of the whole batch, in its order."""
-    model = lively(geovision.create("cloud-tiny", size=SIZE).eval())
-    prepared = OptimizedModel(model, torch.float32)
+def test_a_batch_is_processed_in_chunks() -> None:
+    """For any number of samples, the results are those of the whole batch, in its order."""
+    model = randomized(geovision.create("cloud-tiny", size=SIZE).eval())
+    optimized = OptimizedModel(model, torch.float32)
     photos = {"image": torch.rand(7, 3, *SIZE)}
-    prepared.chunk_size = None
-    whole = prepared(photos, {})
+    optimized.chunk_size = None
+    whole = optimized(photos, {})
     for part in (1, 2, 7, 50):
-        prepared.chunk_size = part
-        for found, wanted in zip(prepared(photos, {}), whole, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        optimized.chunk_size = part
+        for found, expected in zip(optimized(photos, {}), whole, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_larger_pictures_are_taken_in_smaller_parts() -> None:
+def test_larger_images_are_processed_in_smaller_chunks() -> None:
     few, many = (
         OptimizedModel(geovision.create("cloud-tiny", size=(side, side)).eval(), torch.float32).chunk_size
         for side in (512, 128)
@@ -450,17 +452,17 @@ def test_larger_pictures_are_taken_in_smaller_parts() -> None:
         (False, False, 9.0, False),
     ],
 )
-def test_an_instruction_that_saves_no_time_is_not_taken(
+def test_an_instruction_without_speedup_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tiles: bool, vectors: bool, gain: float, taken: bool
 ) -> None:
-    """Tiles gain on every processor that has them; the instruction for vectors alone on some."""
+    """Tiles are faster on every processor that has them; vector instructions only on some."""
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
     monkeypatch.setattr(_cpu_features, "_bfloat16_speedup", lambda: gain)
     assert has_fast_bfloat16.__wrapped__() is taken
 
 
-def test_the_gain_of_bfloat16_is_timed_by_one_thread() -> None:
+def test_the_speedup_of_bfloat16_is_measured_with_one_thread() -> None:
     threads = torch.get_num_threads()
     gain = _cpu_features._bfloat16_speedup()
     assert 0 < gain < math.inf
@@ -478,13 +480,15 @@ def sky(shared_data: Path, model: GeoModel) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (3, 1, 1), (1, 2, 1), (3, 2, 2)]
 )
-def test_one_sided_padding_by_the_kernel(shape: tuple, kernel: int, stride: int, dilation: int) -> None:
+def test_asymmetric_padding_is_done_by_the_kernel(
+    shape: tuple, kernel: int, stride: int, dilation: int
+) -> None:
     torch.manual_seed(0)
     plain = Conv2dSame(6, 6, kernel, stride, dilation=dilation, groups=3)
-    joined = ConvActivation(plain, nn.ReLU6())
+    fused = ConvActivation(plain, nn.ReLU6())
     x = torch.randn(2, 6, *shape)
     with torch.no_grad():
-        wanted = F.relu6(plain(x))
-        torch.testing.assert_close(joined(x), wanted, rtol=1e-4, atol=1e-5)
-        joined.pack()
-        torch.testing.assert_close(joined(x), wanted, rtol=1e-4, atol=1e-5)
+        expected = F.relu6(plain(x))
+        torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-5)
+        fused.pack()
+        torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-5)

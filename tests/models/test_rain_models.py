@@ -1,4 +1,4 @@
-"""Networks and heads of fields: sizes, shares, guards, likelihoods, and whether they learn."""
+"""Networks and heads of fields: sizes, parameter shares, limits, likelihoods and training."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_max_average_unit_by_hand() -> None:
     assert MaxAverageUnit()(x).flatten().tolist() == [(4 + 2) / 2, (8 + 2) / 2]
 
 
-def test_the_upsampler_is_the_mean_of_its_ways() -> None:
+def test_the_upsampler_is_the_mean_of_its_branches() -> None:
     unit = UpSamplerUnit(3, 2)
     x = torch.randn(2, 3, 5, 4)
     smooth = F.conv2d(
@@ -76,7 +76,7 @@ def test_the_upsampler_is_the_mean_of_its_ways() -> None:
 
 @pytest.mark.parametrize("network", TINY)
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
-def test_any_size_comes_out_finer_by_the_factor(network, factor: int) -> None:
+def test_any_size_is_refined_by_the_factor(network, factor: int) -> None:
     model = network(2, factor=factor, **TINY[network]).eval()
     for size in ((5, 7), (8, 8), (1, 3)):
         found = model(torch.randn(1, 2, *size))
@@ -94,7 +94,7 @@ def test_any_target_grid_is_reached(network, factor: int, height: int, width: in
 
 
 @pytest.mark.parametrize("network", TINY)
-def test_every_parameter_gets_a_gradient_and_samples_do_not_mix(network) -> None:
+def test_every_parameter_gets_a_gradient_and_samples_are_independent(network) -> None:
     model = network(2, factor=2, **TINY[network])
     x = torch.randn(4, 2, 9, 7)
     model(x).square().mean().backward()
@@ -103,9 +103,8 @@ def test_every_parameter_gets_a_gradient_and_samples_do_not_mix(network) -> None
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]))
 
 
-def test_cells_lie_where_they_are() -> None:
-    """A field mirrored gives features that differ from those mirrored by the kernels alone: with kernels
-    that are their own mirror images, not at all."""
+def test_cells_keep_their_position() -> None:
+    """With mirror-symmetric kernels, the network commutes with mirroring of the field."""
     model = MAUNet(1, factor=4, widths=(3, 4), dropout=0.0).eval()
     with torch.no_grad():
         for weights in model.parameters():
@@ -117,7 +116,7 @@ def test_cells_lie_where_they_are() -> None:
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
 def test_the_light_network_has_the_published_share_of_parameters(factor: int) -> None:
-    """With a head of one value, on meta tensors: no memory is taken."""
+    """With a head of one value, on meta tensors: no memory is allocated."""
     with torch.device("meta"):
         whole = MAUNet(5, factor=factor, widths=HIDDEN_CHANNELS)
         light = MAUNet(5, factor=factor, widths=LIGHT_HIDDEN_CHANNELS)
@@ -135,16 +134,16 @@ def test_parameters_are_counted_by_hand() -> None:
     refine = conv(a, a, 2) + conv(a, a, 3) + 2 * conv(a, a, 3)
     assert count(MAUNet(1, factor=1, widths=(a, b))) == encoder + decoder
     assert count(MAUNet(1, factor=4, widths=(a, b))) == encoder + decoder + 2 * refine
-    # As published for one channel and one answer: 64 filters 9x9, 32 of 1x1, 1 of 5x5.
+    # As published for one channel and one output: 64 filters 9x9, 32 of 1x1, 1 of 5x5.
     head = FieldHead(32, RAIN)
     assert count(SRCNN(1)) - 32 + count(head) - 32 == conv(1, 64, 9) + conv(64, 32, 1) + conv(32, 1, 5)
 
 
-def test_every_option_says_whose_it_is() -> None:
+def test_every_option_has_an_evidence_level() -> None:
     assert [*MARKS] == [name for name in inspect.signature(MAUNet).parameters if name != "in_channels"]
 
 
-def test_options_that_make_no_network_are_refused() -> None:
+def test_invalid_network_options_are_refused() -> None:
     with pytest.raises(OptionError, match="factor=0"):
         MAUNet(1, factor=0)
     with pytest.raises(OptionError, match="blocks=0"):
@@ -171,7 +170,7 @@ HEADS = [FieldHead, QuantileHead, BernoulliGammaHead]
 
 @pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("size", [1.0, 1e4])
-def test_no_head_gives_negative_rain_or_more_than_its_limit(kind: type[FieldHead], size: float) -> None:
+def test_no_head_predicts_negative_rain_or_more_than_its_limit(kind: type[FieldHead], size: float) -> None:
     truth = rain(8, 1, 6, 6)
     head = fitted(
         kind,
@@ -184,7 +183,7 @@ def test_no_head_gives_negative_rain_or_more_than_its_limit(kind: type[FieldHead
     assert float(head.limit) == pytest.approx(1.5 * float(truth.max()))
 
 
-def test_a_quantity_that_may_be_negative_stays_so() -> None:
+def test_a_quantity_that_may_be_negative_stays_negative() -> None:
     head = FieldHead(4, WARMTH)
     head.fit_statistics(torch.tensor([-10.0, 30.0]))
     assert float(head.field(head(10 * torch.randn(9, 4, 3, 3))).detach().min()) < 0
@@ -193,7 +192,7 @@ def test_a_quantity_that_may_be_negative_stays_so() -> None:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_missing_cells_are_in_no_loss_and_in_no_gradient(kind: type[FieldHead]) -> None:
+def test_missing_cells_have_no_loss_and_no_gradient(kind: type[FieldHead]) -> None:
     truth, features = rain(2, 1, 5, 5), torch.randn(2, 4, 5, 5, requires_grad=True)
     head = fitted(kind, truth)
     valid = torch.rand(2, 1, 5, 5, generator=torch.Generator().manual_seed(1)) < 0.6
@@ -208,13 +207,13 @@ def test_missing_cells_are_in_no_loss_and_in_no_gradient(kind: type[FieldHead]) 
     assert float(nothing) == 0
 
 
-def test_a_dry_cell_is_right_below_zero_and_a_wet_one_is_not() -> None:
+def test_values_below_zero_have_no_gradient_in_dry_cells_only() -> None:
     head = fitted(FieldHead, torch.tensor([0.0, 4.0]))
-    said = torch.full((1, 1, 1, 2), -2.0, requires_grad=True)
-    head.loss(said, torch.tensor([0.0, 4.0]).view(1, 1, 1, 2)).backward()
-    assert float(said.grad[..., 0]) == 0
-    assert float(said.grad[..., 1]) < 0  # towards more
-    assert head.field(said).flatten().tolist() == [0, 0]
+    values = torch.full((1, 1, 1, 2), -2.0, requires_grad=True)
+    head.loss(values, torch.tensor([0.0, 4.0]).view(1, 1, 1, 2)).backward()
+    assert float(values.grad[..., 0]) == 0
+    assert float(values.grad[..., 1]) < 0  # towards larger values
+    assert head.field(values).flatten().tolist() == [0, 0]
 
 
 @_few
@@ -226,20 +225,20 @@ def test_quantiles_never_cross(seed: int) -> None:
     assert (head.quantile_fields(head(features)).diff(dim=1) >= 0).all()
 
 
-def test_quantiles_that_are_none_are_refused() -> None:
+def test_invalid_quantiles_are_refused() -> None:
     for wrong in ((0.5, 0.2), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0)):
         with pytest.raises(OptionError, match="ascending numbers between 0 and 1"):
             QuantileHead(4, RAIN, quantiles=wrong)
 
 
-def test_the_likelihood_is_that_of_scipy() -> None:
+def test_the_likelihood_matches_scipy() -> None:
     truth = rain(3, 1, 4, 4)
     head = fitted(BernoulliGammaHead, truth)
     parameters = torch.randn(3, 3, 4, 4)
     p, shape, scale = (each.detach().double().numpy() for each in head.distribution(parameters))
     amount = truth.double().numpy()
     wet = amount >= 0.1
-    # Amounts are in units of the head's scale, whose logarithm the density of each wet cell gains.
+    # Amounts are in units of the head's scale; the log density of each wet cell changes by log(scale).
     density = scipy.stats.gamma.logpdf(amount[wet] - 0.1, shape[wet], scale=scale[wet])
     expected = -np.log1p(-p)
     expected[wet] = -np.log(p[wet]) - density - math.log(float(head.scale))
@@ -268,7 +267,7 @@ def test_drawn_fields_have_the_mean_and_the_dry_cells_of_the_distribution() -> N
 
 
 def descent(head: FieldHead, truth: Tensor, steps: int = 300) -> Tensor:
-    """Parameters of one cell for all, fitted by gradient."""
+    """Fit the parameters of one cell by gradient descent."""
     features = torch.ones(len(truth), 4, 1, 1)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
     for _ in range(steps):
@@ -278,8 +277,8 @@ def descent(head: FieldHead, truth: Tensor, steps: int = 300) -> Tensor:
     return head(features).detach()
 
 
-def test_each_head_learns_what_its_loss_asks_for() -> None:
-    """The mean, the quantiles, and the distribution of a sample."""
+def test_each_head_learns_the_statistic_of_its_loss() -> None:
+    """Fit the mean, the quantiles and the distribution of a sample."""
     torch.manual_seed(0)
     truth = rain(3000, 1, 1, 1)
     mean = fitted(FieldHead, truth)
@@ -298,12 +297,12 @@ def test_each_head_learns_what_its_loss_asks_for() -> None:
 
 
 def test_a_network_learns_fine_rain_better_than_interpolation() -> None:
-    """Blocks of a field of one bump whose sub-grid form is always the same: 300 steps."""
+    """Train 300 steps on block means of a field with one bump of constant shape."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    centres = torch.rand(96, 2, 1, 1, generator=generator) * 12 + 2
+    centers = torch.rand(96, 2, 1, 1, generator=generator) * 12 + 2
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
-    fine = 20 * torch.exp(-((y - centres[:, :1]) ** 2 + (x - centres[:, 1:]) ** 2) / 4) - 1
+    fine = 20 * torch.exp(-((y - centers[:, :1]) ** 2 + (x - centers[:, 1:]) ** 2) / 4) - 1
     fine = fine.clamp_min(0)
     coarse = F.avg_pool2d(fine, 4)
     model, head = MAUNet(1, factor=4, widths=(8, 16), dropout=0.0), FieldHead(8, RAIN)
@@ -322,10 +321,10 @@ def test_a_network_learns_fine_rain_better_than_interpolation() -> None:
     assert float(error) < 0.6 * float((interpolated - fine[64:]).square().mean().sqrt())
 
 
-# --- several answers ----------------------------------------------------------------------------
+# --- ensembles ----------------------------------------------------------------------------------
 
 
-def test_members_of_a_dropout_ensemble_differ_and_come_again() -> None:
+def test_members_of_a_dropout_ensemble_differ_and_are_reproducible() -> None:
     model = MAUNet(1, widths=(4, 6), dropout=0.3)
     model.train()
     x = torch.randn(2, 1, 8, 8)
@@ -340,14 +339,14 @@ def test_members_of_a_dropout_ensemble_differ_and_come_again() -> None:
         dropout_ensemble(SRCNN(1), lambda: x, num_members=2)
 
 
-def test_normalisation_stays_in_evaluation_in_an_ensemble() -> None:
+def test_normalization_stays_in_evaluation_mode_in_an_ensemble() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout2d(0.5)).train()
     before = model[0].running_mean.clone()
     dropout_ensemble(model, lambda: model(torch.randn(4, 1, 3, 3) + 5), num_members=3)
     assert torch.equal(before, model[0].running_mean)
 
 
-def test_a_teacher_has_a_share() -> None:
+def test_distillation_weights_target_and_teacher() -> None:
     assert float(distillation_loss(torch.tensor(2.0), torch.tensor(4.0), share=0.25)) == 2.5
     with pytest.raises(OptionError, match="passes on its bias"):
         distillation_loss(torch.tensor(2.0), torch.tensor(4.0), share=1.0)

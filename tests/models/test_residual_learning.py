@@ -1,4 +1,4 @@
-"""Networks that learn what a ridge regression leaves, and the share of a quantile mapping."""
+"""Networks that learn the residual of a ridge regression, and the share of a quantile mapping."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def stacked(data) -> tuple[Tensor, Tensor]:
     )
 
 
-# --- what it leaves -----------------------------------------------------------------------------
+# --- residuals ----------------------------------------------------------------------------------
 
 
-def test_before_training_the_answer_is_the_regression(data) -> None:
+def test_before_training_the_prediction_is_the_regression(data) -> None:
     x, y = stacked(data[0])
     network = maps.build_residual({"members": 3}, inputs=maps.TASKS["field"].inputs)
     network.fit_base({"coarse": x}, {}, y, None)
@@ -82,7 +82,7 @@ def test_before_training_the_answer_is_the_regression(data) -> None:
     assert torch.equal(known[0], torch.isfinite(y).any(0))
 
 
-def test_it_may_begin_from_the_interpolated_field() -> None:
+def test_the_base_may_be_the_interpolated_field() -> None:
     x = torch.rand(2, 1, maps.SIDE, maps.SIDE)
     arch = {"network": "srcnn", "widths": [4, 3], "dropout": None, "factor": 2, "base": "bicubic"}
     network = residual_learning.build(arch, inputs=maps.TASKS["field"].inputs)
@@ -92,16 +92,16 @@ def test_it_may_begin_from_the_interpolated_field() -> None:
 
 
 @torch.no_grad()
-def test_training_finds_more_than_the_regression(trained: GeoModel, data) -> None:
+def test_training_improves_on_the_regression(trained: GeoModel, data) -> None:
     x, y = stacked(data[1])
-    said = trained({"coarse": x})
+    output = trained({"coarse": x})
     alone = trained.network.base(trained.normalize({"coarse": x}))
-    mean = trained.head.members(said.values).mean(1, keepdim=True)
+    mean = trained.head.members(output.values).mean(1, keepdim=True)
     assert regression.rmse(mean, y) < 0.95 * regression.rmse(alone.clamp_min(0), y)
 
 
 @torch.no_grad()
-def test_the_share_gives_the_tail_back(trained: GeoModel, data) -> None:
+def test_the_share_restores_the_upper_tail(trained: GeoModel, data) -> None:
     x, y = stacked(data[0])
     values = trained({"coarse": x}).values
     mean, found = trained.head.members(values).mean(1, keepdim=True), trained.head.field(values)
@@ -111,7 +111,7 @@ def test_the_share_gives_the_tail_back(trained: GeoModel, data) -> None:
 
 
 @torch.no_grad()
-def test_each_member_learns_by_itself() -> None:
+def test_each_member_has_its_own_loss() -> None:
     head = ResidualHead(5, FieldTarget(maps.RAIN), members=2)
     nn.init.normal_(head.convolution.weight)
     features = torch.randn(3, 5, 4, 4)
@@ -126,7 +126,7 @@ def test_each_member_learns_by_itself() -> None:
     assert float(head.loss(head(features), truth)) == pytest.approx(apart, rel=1e-5)
 
 
-def test_saved_and_loaded_it_says_the_same(trained: GeoModel, data, tmp_path: Path) -> None:
+def test_a_loaded_model_predicts_the_same(trained: GeoModel, data, tmp_path: Path) -> None:
     trained.save(tmp_path / "model")
     again = geovision.load(tmp_path / "model")
     sample = data[1][0]
@@ -139,6 +139,6 @@ def test_saved_and_loaded_it_says_the_same(trained: GeoModel, data, tmp_path: Pa
 
 
 @pytest.mark.parametrize("options", [{"members": 2}, {"share": 1.5}, {"members": 0}])
-def test_options_that_do_not_fit(options: dict) -> None:
+def test_invalid_options_are_refused(options: dict) -> None:
     with pytest.raises(OptionError, match="members="):
         ResidualHead(4, FieldTarget(maps.RAIN), **options)

@@ -1,4 +1,4 @@
-"""Saved models: whole or not at all, strict, checked by digest, and nothing in them is executed."""
+"""Saved models: complete or unchanged, validated, checked by digest, and without executable content."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def saved(model: GeoModel, tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, **changes: object) -> None:
-    """Change the configuration of a saved model, as a stranger could."""
+    """Change the configuration of a saved model."""
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
 
@@ -43,10 +43,10 @@ def photos(count: int = 4) -> torch.Tensor:
     return torch.rand(count, 3, *SIZE, generator=torch.Generator().manual_seed(1))
 
 
-# --- there and back -----------------------------------------------------------------------------
+# --- saving and loading -------------------------------------------------------------------------
 
 
-def test_a_saved_model_is_the_same_model(model: GeoModel, saved: Path) -> None:
+def test_a_loaded_model_equals_the_saved_one(model: GeoModel, saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     loaded = geovision.load(saved)
     assert loaded.config.scalars == ("cloud_base_height",)
@@ -58,7 +58,7 @@ def test_a_saved_model_is_the_same_model(model: GeoModel, saved: Path) -> None:
     assert torch.equal(model(photos()), loaded(photos()))
 
 
-def test_own_classes_and_the_training_record_come_back(tmp_path: Path) -> None:
+def test_user_classes_and_the_training_record_are_saved(tmp_path: Path) -> None:
     model = geovision.create("cloud-tiny", size=SIZE, classes=["sunny", "grey"])
     model.training_record = {"data": "mine", "macro_f1": 0.5}
     loaded = geovision.load(model.save(tmp_path / "m"))
@@ -67,7 +67,7 @@ def test_own_classes_and_the_training_record_come_back(tmp_path: Path) -> None:
     assert "macro_f1: 0.5" in (tmp_path / "m" / "README.md").read_text()
 
 
-def test_half_precision_takes_half_the_room_and_answers_nearly_alike(model: GeoModel, tmp_path: Path) -> None:
+def test_half_precision_halves_the_size_and_predicts_nearly_the_same(model: GeoModel, tmp_path: Path) -> None:
     whole, half = model.save(tmp_path / "whole"), model.save(tmp_path / "half", fp16=True)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
     assert sizes[1] < 0.6 * sizes[0]
@@ -85,16 +85,16 @@ def test_a_model_can_be_moved_and_replaced(model: GeoModel, saved: Path, tmp_pat
     assert not list(moved.glob(".*"))
 
 
-def test_the_remains_of_a_killed_save_do_no_harm(model: GeoModel, saved: Path) -> None:
+def test_partial_files_of_a_killed_save_are_ignored(model: GeoModel, saved: Path) -> None:
     (saved / ".model.safetensors.1.part").write_bytes(b"half a file")
     model.save(saved)
     geovision.load(saved)
 
 
-# --- what does not fit is refused ---------------------------------------------------------------
+# --- invalid files are refused ------------------------------------------------------------------
 
 
-def test_no_model_there(tmp_path: Path, saved: Path) -> None:
+def test_a_missing_model_is_reported(tmp_path: Path, saved: Path) -> None:
     with pytest.raises(
         WeightsNotAvailableError, match=r"nowhere is not a saved model: it has no config\.json"
     ):
@@ -106,7 +106,7 @@ def test_no_model_there(tmp_path: Path, saved: Path) -> None:
         geovision.load(saved)
 
 
-def test_a_single_changed_byte_is_seen(saved: Path) -> None:
+def test_a_single_changed_byte_is_detected(saved: Path) -> None:
     path = saved / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -121,14 +121,14 @@ def test_a_single_changed_byte_is_seen(saved: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"not safetensors at all", b"\xff" * 64], ids=["empty", "text", "huge"]
 )
-def test_an_unreadable_weights_file(saved: Path, content: bytes) -> None:
+def test_an_unreadable_weights_file_is_refused(saved: Path, content: bytes) -> None:
     (saved / "model.safetensors").write_bytes(content)
     edit(saved, sha256=_atomic_io.sha256(saved / "model.safetensors"))
     with pytest.raises(WeightsCorruptError, match=r"model\.safetensors is not a readable safetensors file"):
         geovision.load(saved)
 
 
-def test_a_pickle_is_not_opened(saved: Path, tmp_path: Path) -> None:
+def test_a_pickle_is_not_loaded(saved: Path, tmp_path: Path) -> None:
     import pickle
 
     class Bomb:
@@ -143,7 +143,7 @@ def test_a_pickle_is_not_opened(saved: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["missing", "added", "shape"])
-def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
+def test_arrays_must_match_the_network(saved: Path, change: str) -> None:
     path = saved / "model.safetensors"
     state = load_file(path)
     if change == "missing":
@@ -171,7 +171,7 @@ def test_arrays_must_fit_exactly(saved: Path, change: str) -> None:
         '{"format_version": 1, "model": "cloud-tiny", "sha256": "0", "config": 3}',
     ],
 )
-def test_a_damaged_configuration(saved: Path, content: str) -> None:
+def test_a_damaged_configuration_is_refused(saved: Path, content: str) -> None:
     (saved / "config.json").write_text(content)
     with pytest.raises(WeightsCorruptError, match=r"config\.json is not a geovision configuration"):
         geovision.load(saved)
@@ -228,7 +228,7 @@ def test_transforms_of_format_version_1_are_upgraded(tmp_path: Path, old: dict, 
     assert weights_digest(loaded) == weights_digest(expected)
 
 
-def test_a_newer_format_says_so(saved: Path) -> None:
+def test_a_newer_format_is_reported(saved: Path) -> None:
     edit(saved, format_version=3)
     with pytest.raises(
         WeightsCorruptError, match=r"format version 3; this version of geovision reads 2\. Use the version of"
@@ -254,7 +254,7 @@ def test_a_configuration_cannot_name_files_or_addresses(saved: Path, arch: dict)
         geovision.load(saved)
 
 
-def test_an_unknown_option_of_a_configuration(saved: Path) -> None:
+def test_an_unknown_option_of_a_configuration_is_refused(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     edit(saved, config=config["config"] | {"run": "rm"})
     with pytest.raises(WeightsCorruptError, match=r"options that cloud-tiny does not support: .*'run'"):
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_the_old_model(model: GeoModel, small_disk: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit is of POSIX")
-def test_a_file_that_may_not_grow_leaves_the_old_model(saved: Path) -> None:
+def test_a_file_size_limit_leaves_the_old_model(saved: Path) -> None:
     before = digests(saved)
     code = f"""
 import resource, signal, geovision, torch
@@ -318,13 +318,13 @@ def test_several_files_are_written_all_or_none(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, model: GeoModel) -> None:
+def test_an_invalid_folder_is_reported(tmp_path: Path, model: GeoModel) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"file/model: could not be written \(Not a directory\)"):
         model.save(tmp_path / "file" / "model")
 
 
-def test_text_is_written_whole(tmp_path: Path) -> None:
+def test_text_is_written_completely(tmp_path: Path) -> None:
     path = _atomic_io.write_text(tmp_path / "new" / "a.txt", "云\n")
     assert path.read_text(encoding="utf-8") == "云\n"
     assert path.stat().st_mode & 0o777 == 0o666 & ~_atomic_io._umask()

@@ -1,4 +1,4 @@
-"""The paper's baselines, whole: from frames on disk to answers, equal to scikit-learn's."""
+"""Published baselines of aurora, from frames on disk to predictions equal to those of scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arrays(model, data) -> tuple[np.ndarray, np.ndarray]:
     samples = [data[index] for index in range(len(data))]
-    pictures = torch.stack([sample["inputs"]["image"] for sample in samples]).float()
+    images = torch.stack([sample["inputs"]["image"] for sample in samples]).float()
     with torch.no_grad():
-        return model.features(pictures).double().numpy(), np.array([int(s["target"]) for s in samples])
+        return model.features(images).double().numpy(), np.array([int(s["target"]) for s in samples])
 
 
 ORACLES = {
@@ -37,22 +37,24 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_a_baseline_answers_as_scikit_learn_does(name: str, frames: Path, tmp_path: Path):
+def test_a_baseline_predicts_as_scikit_learn(name: str, frames: Path, tmp_path: Path):
     train, test = (geovision.load_dataset("kvammen", frames, split=s, size=SIZE) for s in ("train", "test"))
     model = geovision.create(name, size=SIZE)
     geovision.train(model, train, out=tmp_path / "run", progress=False)
     loaded = geovision.load(tmp_path / "run" / "model")
     oracle = ORACLES[name].fit(*arrays(model, train))
     expected = oracle.predict(arrays(model, test)[0])
-    answers = loaded.predict([test.paths[index] for index in range(len(test))])
-    assert [answer.label for answer in answers] == [model.target.classes[index] for index in expected]
-    assert all(sum(answer.probabilities.values()) == pytest.approx(1) for answer in answers)
+    predictions = loaded.predict([test.paths[index] for index in range(len(test))])
+    assert [prediction.label for prediction in predictions] == [
+        model.target.classes[index] for index in expected
+    ]
+    assert all(sum(prediction.probabilities.values()) == pytest.approx(1) for prediction in predictions)
     assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_size > 100_000
     assert loaded.training_record["samples"] == len(train)
 
 
-def test_features_of_a_frozen_network_serve_as_well_as_pixels(frames: Path, tmp_path: Path):
-    """The network is small here; the head and its fit are those of `aurora-knn-resnet50`."""
+def test_features_of_a_frozen_network_can_replace_pixels(frames: Path, tmp_path: Path):
+    """Use a small network with the head and the fit of `aurora-knn-resnet50`."""
     from geovision.models.geomodel import ModelConfig, build_model
     from geovision.registry import find_model, find_task
 
@@ -69,7 +71,7 @@ def test_features_of_a_frozen_network_serve_as_well_as_pixels(frames: Path, tmp_
     assert torch.isfinite(nearest).all()
 
 
-def test_a_baseline_takes_classes_of_ones_own():
+def test_a_baseline_takes_user_classes():
     model = geovision.create("aurora-knn", classes=["quiet", "active"], size=SIZE)
     features = torch.cat([torch.zeros(10, 3072), torch.ones(10, 3072)])
     model.head.fit(features, torch.tensor([0] * 10 + [1] * 10))

@@ -1,4 +1,4 @@
-"""The sheet of hail: what it claims of published tables, its models, and what is lost without a source."""
+"""Models of hail: notes on published scores, ablation of sources, commands and attributions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def batch(count: int = 1, *, times: int = 3, side: int = 16) -> dict[str, torch.
     return inputs
 
 
-def test_half_of_the_published_rows_cannot_be_and_say_so():
+def test_half_of_the_published_rows_are_impossible_and_marked():
     rows = list(zip(PUBLISHED_SCORES[::2], PUBLISHED_SCORES[1::2], strict=True))
     assert len(rows) == 16
     assert [iou.metric for iou, _ in rows] == ["csi"] * 16
@@ -41,18 +41,18 @@ def test_half_of_the_published_rows_cannot_be_and_say_so():
     impossible = [f1.value < iou.value for iou, f1 in rows]
     assert sum(impossible) == 8
     assert ["impossible for one mask" in f1.note for _, f1 in rows] == impossible
-    # Where F1 is not below IoU it still is not what follows from it.
+    # Even where F1 is not below IoU, it differs from the value implied by IoU.
     assert all(abs(f1.value - 2 * iou.value / (1 + iou.value)) > 0.005 for iou, f1 in rows)
 
 
-def test_cards_and_documentation_carry_the_cautions(tmp_path):
+def test_cards_contain_the_caveats(tmp_path):
     folder = geovision.create("hail-hinet", model_args=TINY).save(tmp_path / "model")
     card = (folder / "README.md").read_text("utf-8")
     assert all(caution in card for caution in CAVEATS)
-    assert card.count("impossible for one mask") == 2 * 5  # two scores of each row of HINet that cannot be
+    assert card.count("impossible for one mask") == 2 * 5  # two impossible scores per row of HINet
 
 
-def test_the_inputs_are_those_of_the_paper_and_no_echo_is_a_value():
+def test_the_inputs_are_those_of_the_paper_and_no_echo_has_a_value():
     assert [len(spec.channels) for spec in (RADAR, FY4B, ERA5, DEM)] == [21, 5, 5, 5]
     assert len(LEVELS) == 21
     assert list(LEVELS) == sorted(LEVELS)
@@ -61,7 +61,7 @@ def test_the_inputs_are_those_of_the_paper_and_no_echo_is_a_value():
     assert [spec.optional for spec in (RADAR, FY4B, ERA5, DEM)] == [False, True, True, True]
 
 
-def test_what_an_explanation_takes_away_is_an_absence_and_no_extreme():
+def test_baseline_inputs_are_an_absence_not_an_extreme():
     put = {}
     inputs = batch()
     for spec in (RADAR, FY4B, ERA5, DEM):
@@ -69,7 +69,7 @@ def test_what_an_explanation_takes_away_is_an_absence_and_no_extreme():
         put |= {channel.name: float(value) for channel, value in zip(spec.channels, first, strict=True)}
     means = {channel.name: channel.mean for spec in (FY4B, ERA5, DEM) for channel in spec.channels}
     assert {put[f"reflectivity_{level}m"] for level in LEVELS} == {NO_ECHO}
-    # Heights of temperatures and directions have no 0 that means nothing.
+    # For heights of temperatures and for directions, 0 does not mean absence.
     for name in ("freezing_level", "minus20_level", "aspect", "flow_direction", "dewpoint_2m"):
         assert put[name] == means[name] != 0
     assert [put[name] for name in ("cape", "shear_0_6km", "slope", "elevation")] == [0.0] * 4
@@ -79,7 +79,7 @@ def test_what_an_explanation_takes_away_is_an_absence_and_no_extreme():
     ("name", "value", "hint"),
     [("radar", 1e5, "looks like Z"), ("fy4b", -40.0, "degrees Celsius"), ("era5", 20.0, "degrees Celsius")],
 )
-def test_a_wrong_unit_is_told(name, value, hint):
+def test_a_wrong_unit_is_reported(name, value, hint):
     model = geovision.create("hail-hinet", model_args=TINY)
     inputs = batch()
     inputs[name][:, :, -1] = value
@@ -87,7 +87,7 @@ def test_a_wrong_unit_is_told(name, value, hint):
         model.validate_inputs(inputs)
 
 
-def test_any_network_of_smp_is_a_model_and_a_mistyped_one_gets_the_nearest():
+def test_any_network_of_smp_is_a_model_and_a_typing_error_suggests_the_nearest():
     spec = registry.find_model("hail-fpn-efficientnet-b0")
     assert dict(spec.model_args) == {"network": "fpn", "encoder": "efficientnet-b0"}
     assert (
@@ -114,14 +114,14 @@ def test_options_choose_the_ablation_and_are_saved_with_the_model(tmp_path):
         geovision.create("hail-hinet", model_args={"depth": 3})
 
 
-def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
+def test_source_ablation_equals_a_sample_without_the_source():
     torch.manual_seed(0)
     arch = TINY | {"modules": "tmc-mdffm", "sources": ["radar", "fy4b", "dem"]}
     model = geovision.create("hail-hinet", model_args=arch)
     inputs = batch(2)
     lost = source_ablation(model, inputs)
     assert list(lost) == ["radar", "fy4b", "era5", "dem"]
-    assert lost["era5"] == 0  # the network does not look at it
+    assert lost["era5"] == 0  # the network does not use it
     with torch.no_grad():
         whole = model(inputs).values.mean()
         without = model({name: each for name, each in inputs.items() if name != "fy4b"}).values.mean()
@@ -134,25 +134,27 @@ def test_what_is_lost_without_a_source_is_what_a_sample_without_it_says():
         source_ablation(model, {"radar": inputs["radar"]})
 
 
-def test_a_file_of_a_sample_is_every_input_of_it(tmp_path):
+def test_one_file_contains_all_inputs_of_a_sample(tmp_path):
     from geovision.datasets.hail_samples import HailSamples
 
     torch.manual_seed(0)
     model = geovision.create("hail-hinet", model_args=TINY | {"modules": "tmc-mdffm"})
     root = HailSamples.synthetic(tmp_path, 4, size=(16, 16), windows=3)
     data = HailSamples(root)
-    answers = model.predict(root)
-    assert [answer.source for answer in answers] == [str(path) for path in data.paths]
+    predictions = model.predict(root)
+    assert [prediction.source for prediction in predictions] == [str(path) for path in data.paths]
     with torch.no_grad():
-        for index, answer in enumerate(answers):
+        for index, prediction in enumerate(predictions):
             sample = data[index]
             inputs = {name: each[None] for name, each in sample["inputs"].items()}
             valid = {name: sample["valid"][name][None] for name in inputs}
             expected = torch.sigmoid(model(inputs, valid=valid).values)[0, 0]
-            torch.testing.assert_close(torch.as_tensor(answer.probability), expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                torch.as_tensor(prediction.probability), expected, atol=1e-5, rtol=1e-5
+            )
 
 
-def test_the_command_says_how_much_of_a_mask_is_yes_and_goes_on_after_a_wrong_size(tmp_path, capsys):
+def test_the_command_reports_mask_cells_and_continues_after_a_wrong_size(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
 
     folder = geovision.create("hail-hinet", model_args=TINY).save(tmp_path / "model")
@@ -163,14 +165,18 @@ def test_the_command_says_how_much_of_a_mask_is_yes_and_goes_on_after_a_wrong_si
     assert ended.value.code == 1
     printed = capsys.readouterr()
     [row] = csv.DictReader(printed.out.splitlines())
-    answer = geovision.load(folder).predict(good)[0]
-    assert (row["name"], int(row["cells"]), int(row["valid_cells"])) == ("hail", int(answer.mask.sum()), 256)
-    assert float(row["highest"]) == pytest.approx(float(answer.probability.max()), abs=1e-4)
+    prediction = geovision.load(folder).predict(good)[0]
+    assert (row["name"], int(row["cells"]), int(row["valid_cells"])) == (
+        "hail",
+        int(prediction.mask.sum()),
+        256,
+    )
+    assert float(row["highest"]) == pytest.approx(float(prediction.probability.max()), abs=1e-4)
     [odd_file] = odd.glob("*.nc")
     assert f"{odd_file}: HINet needs a height and width divisible by 8, not 20 x 16" in printed.err
 
 
-def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
+def test_incomplete_contributions_are_reported(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
 
     torch.manual_seed(0)
@@ -191,7 +197,7 @@ def test_contributions_that_do_not_add_up_are_told(tmp_path, capsys):
     assert "miss" not in printed.err
 
 
-def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_path, capsys):
+def test_the_command_computes_every_metric_and_its_counts(tmp_path, capsys):
     from geovision.datasets.hail_samples import HailSamples
     from geovision.evaluation import predict_batches
 
@@ -203,27 +209,27 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
     with pytest.raises(SystemExit) as left:
         main(["evaluate", str(folder), *options, "--out", str(tmp_path / "report")])
     assert left.value.code == 0
-    told = json.loads(capsys.readouterr().out)
-    assert list(told["metrics"]) == list(registry.find_task("hail").metrics)
-    assert any("those with per_sample=True are means over the samples" in note for note in told["notes"])
-    said, truth = (
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["metrics"]) == list(registry.find_task("hail").metrics)
+    assert any("those with per_sample=True are means over the samples" in note for note in report["notes"])
+    predicted, truth = (
         torch.cat(each).double().numpy()
         for each in zip(
             *((b.prediction, b.truth) for b in predict_batches(model, HailSamples(root))), strict=True
         )
     )
-    there = np.isfinite(said) & np.isfinite(truth)
-    yes, seen = said[there] >= 0.5, truth[there] >= 0.5
+    is_valid = np.isfinite(predicted) & np.isfinite(truth)
+    yes, seen = predicted[is_valid] >= 0.5, truth[is_valid] >= 0.5
     counts = [int(each.sum()) for each in (yes & seen, yes & ~seen, ~yes & seen, ~yes & ~seen)]
-    assert [*told["contingency"].values()] == counts
-    assert told["metrics"]["pofd"]["value"] == pytest.approx(counts[1] / (counts[1] + counts[3]))
-    tenths = (said[there] * 10).astype(int)
-    for row in told["reliability"]:
+    assert [*report["contingency"].values()] == counts
+    assert report["metrics"]["pofd"]["value"] == pytest.approx(counts[1] / (counts[1] + counts[3]))
+    tenths = (predicted[is_valid] * 10).astype(int)
+    for row in report["reliability"]:
         own = tenths == round(float(row["probability"][:3]) * 10)
         assert row["cells"] == own.sum() > 0
-        assert row["said"] == pytest.approx(said[there][own].mean(), rel=1e-6)
+        assert row["said"] == pytest.approx(predicted[is_valid][own].mean(), rel=1e-6)
         assert row["happened"] == pytest.approx(seen[own].mean(), rel=1e-6)
-    assert sum(row["cells"] for row in told["reliability"]) == there.sum()
+    assert sum(row["cells"] for row in report["reliability"]) == is_valid.sum()
     page = (tmp_path / "report" / "report.md").read_text("utf-8")
     assert f"| hits | {counts[0]:,} |" in page
     assert "| probability | forecast | observed | cells |" in page
@@ -232,16 +238,16 @@ def test_the_command_scores_every_metric_and_counts_what_they_are_made_of(tmp_pa
     assert float(rows["cells", "false_alarms"]) == counts[1]
 
 
-def test_deeplift_from_the_joint_maps_adds_up_and_says_so():
+def test_deeplift_from_the_fused_maps_is_complete():
     pytest.importorskip("captum")
     torch.manual_seed(0)
     model = geovision.create("hail-hinet", model_args=TINY | {"source_dropout": 0.0}).train()
     with torch.no_grad():
-        for _ in range(20):  # statistics of the normalisations, as after training
+        for _ in range(20):  # running statistics of batch normalization, as after training
             model(batch(4))
     model.eval()
     sample = {name: each[0] for name, each in batch().items()}
-    found = geovision.explain(model, sample, method="deeplift")  # the layer whose channels have names
+    found = geovision.explain(model, sample, method="deeplift")  # the layer with named channels
     assert found.config.layer == "mdffm"
     (joint,) = found.contributions.values()
     assert list(joint) == [" ".join(pair) for pair in model.network.fused_channels]

@@ -1,5 +1,7 @@
-"""A tiny network learns the generated forms within a number of optimiser steps, and is scored on
-nights that it has not seen; neighbours in pixels do not tell them there."""
+"""A tiny network learns the generated forms of aurora within a number of optimizer steps.
+
+It is scored on nights that it was not trained on. Nearest neighbors in pixels do not generalize to them.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ from geovision.spec import Augment, Recipe, Stage
 
 # Reached when this was written, with seeds 0 and 1: macro precision 0.96 and 0.95 after 720 steps
 # (about half a minute on one core) on 392 frames of 49 held-back nights; chance is 0.14. The nearest
-# neighbours in pixels: 0.45 there, and 0.86 where frames, not nights, are held back.
+# neighbors in pixels reach 0.45 there, and 0.86 where frames instead of nights are held back.
 UNTRAINED = 0.25
-NEIGHBOURS, LEAKING = 0.60, 0.75
+NEIGHBORS, LEAKING = 0.60, 0.75
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ SHORT = Study(frames=560, side=64, size=32, epochs=16, steps=208, goal=0.60)
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A network this small loses more than it gains by a second thread on a busy machine."""
+    """Use one thread; a second one slows so small a network on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -80,14 +82,14 @@ def test_a_tiny_network_learns_the_generated_forms(study: Study, data: KvammenAu
     assert geovision.evaluate(model, held_back, n_bootstrap=0).metrics["macro_precision"].value >= study.goal
 
 
-def test_neighbours_in_pixels_know_the_nights_and_not_the_forms(data: KvammenAurora) -> None:
+def test_neighbors_in_pixels_recognize_nights_and_not_forms(data: KvammenAurora) -> None:
     small = data.with_size((16, 16))
     pixels = np.stack([small.pixels(index).ravel() for index in range(len(small))]).astype(np.float32)
 
     def score(training: np.ndarray, test: np.ndarray) -> float:
-        neighbours = KNeighborsClassifier(1).fit(pixels[training], data.labels[training])
-        guess = neighbours.predict(pixels[test])
+        neighbors = KNeighborsClassifier(1).fit(pixels[training], data.labels[training])
+        guess = neighbors.predict(pixels[test])
         return float(precision_score(data.labels[test], guess, average="macro", zero_division=0))
 
-    assert score(*data.folds(k=4)[0]) < NEIGHBOURS
+    assert score(*data.folds(k=4)[0]) < NEIGHBORS
     assert score(*data.folds(k=4, grouped=False)[0]) > LEAKING

@@ -1,4 +1,4 @@
-"""A tiny network learns the generated skies, within a number of optimiser steps."""
+"""A tiny network learns the generated skies within a number of optimizer steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geovision.datasets.ccsn import CCSN
 from geovision.datasets.synthetic import sky
 from geovision.spec import Augment, Recipe, Stage
 
-# Reached when this was written: top-1 0.76 after 112 steps on 99 held-back pictures; chance is 0.09.
+# Reached when this was written: top-1 0.76 after 112 steps on 99 held-back images; chance is 0.09.
 STEPS = 112
 GOAL = 0.60
 UNTRAINED = 0.25
@@ -21,7 +21,7 @@ UNTRAINED = 0.25
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A network this small loses more than it gains by a second thread on a busy machine."""
+    """Use one thread; a second one slows so small a network on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,6 +1,6 @@
 """The small Xception learns the generated lows within a number of optimizer steps.
 
-It is scored on passes that it has not seen. Brightness alone does not separate the classes; see
+It is scored on passes that it was not trained on. Brightness alone does not separate the classes; see
 tests/datasets/synthetic/test_sar_sea.py.
 """
 
@@ -18,11 +18,11 @@ from geovision.datasets.synthetic import sar_sea
 from geovision.registry import find_task
 from geovision.spec import Recipe, Stage
 
-# Reached when this was written, with seed 0: F1 0.93 (7 errors in 150 pictures of 25 held-back passes),
-# PR-AUC 0.98, after 1368 steps, two minutes on one core beside other programs. The
-# published network in pixels of 4 km, 64 of the 100 of a picture; its own augmentation; batches half and
-# half; the rate falls to zero, for a plateau takes longer. Running statistics keep 0.99, as published, so
-# that answers lag behind the training by some hundred steps.
+# Reached when this was written, with seed 0: F1 0.93 (7 errors in 150 images of 25 held-back passes) and
+# PR-AUC 0.98 after 1368 steps, two minutes on one core of a busy machine. The settings are the
+# published network with pixels of 4 km on 64 of the 100 pixels of an image, its own augmentation, and
+# balanced batches. The rate falls to zero, because a plateau takes longer. Running statistics keep 0.99,
+# as published, so that predictions lag behind the training by some hundred steps.
 PICTURES, STEPS = 600, 1368
 PIXEL_SIZE = 4000.0
 GOAL = 0.90
@@ -30,7 +30,7 @@ GOAL = 0.90
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A network this small loses more than it gains by a second thread on a busy machine."""
+    """Use one thread; a second one slows so small a network on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""The small Xception: its size, its padding, its beginning, and weights that Keras wrote."""
+"""The small Xception: size, padding, initialization, and weights from Keras."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 def statistics(model: nn.Module) -> int:
-    """Running means and variances."""
+    """Return the number of running means and variances."""
     return sum(value.numel() for name, value in model.named_buffers() if "running_" in name)
 
 
@@ -40,14 +40,14 @@ def statistics(model: nn.Module) -> int:
         ("polarlow-xception-2ch", 1_254_122, 1_260_250),
     ],
 )
-def test_the_parameters_are_as_many_as_published(name: str, trainable: int, everything: int) -> None:
+def test_the_number_of_parameters_is_as_published(name: str, trainable: int, everything: int) -> None:
     model = geovision.create(name)
     assert model.num_parameters() == trainable
     assert statistics(model) == 6_128
     assert model.num_parameters() + statistics(model) == everything
 
 
-def test_what_the_paper_names_stands_where_it_says() -> None:
+def test_the_layers_have_the_published_sizes() -> None:
     network = geovision.create("polarlow-xception").network
     assert tuple(block.residual.out_channels for block in network.blocks) == HIDDEN_CHANNELS
     assert network.conv2d.weight.shape == (8, 3, 3, 3)
@@ -61,8 +61,8 @@ def test_what_the_paper_names_stands_where_it_says() -> None:
             assert module.pointwise.bias is not None
 
 
-def test_weights_begin_uniform_after_glorot_and_biases_at_zero() -> None:
-    """Bounds as Keras counts them: sqrt(6 / (in + out)) times the area of the kernel."""
+def test_initial_weights_are_glorot_uniform_and_biases_zero() -> None:
+    """The bounds follow Keras: sqrt(6 / (in + out)), times the area of the kernel."""
     torch.manual_seed(0)
     model = geovision.create("polarlow-xception")
     block = model.network.blocks[-1]
@@ -81,7 +81,7 @@ def test_weights_begin_uniform_after_glorot_and_biases_at_zero() -> None:
         assert module.bias is None or not module.bias.any()
 
 
-def test_an_even_size_is_padded_at_its_end_alone() -> None:
+def test_an_even_size_is_padded_only_at_its_end() -> None:
     network = geovision.create("polarlow-xception-2ch").network
     with torch.no_grad():
         network.conv2d.weight.fill_(1.0)
@@ -91,16 +91,19 @@ def test_an_even_size_is_padded_at_its_end_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 16])
-def test_pooling_takes_the_largest_of_what_is_there(size: int) -> None:
-    """Values below zero, which zeros around them would hide."""
+def test_pooling_ignores_the_padding(size: int) -> None:
+    """All values are below zero, so that padding with zeros would change the maximum."""
     values = -1 - torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(size))
     found = max_pooling_same(values)[0, 0].double().numpy()
     np.testing.assert_array_equal(found, keras_pooling(values[0].permute(1, 2, 0).double().numpy())[..., 0])
 
 
-def test_the_channels_are_taken_by_name() -> None:
-    """The published network sees the cross-polarised channel twice: its first convolution over (cross,
-    cross, co) is one over (cross, co) with the first two kernels added."""
+def test_channels_are_selected_by_name() -> None:
+    """The published network has the cross-polarized channel twice.
+
+    Its first convolution over (cross, cross, co) equals one over (cross, co) with the sum of the first
+    two kernels.
+    """
     torch.manual_seed(1)
     three = geovision.create("polarlow-xception").network.eval()
     two = geovision.create("polarlow-xception-2ch").network.eval()
@@ -108,29 +111,29 @@ def test_the_channels_are_taken_by_name() -> None:
     kernel = state["conv2d.weight"]
     state["conv2d.weight"] = torch.stack([kernel[:, 0] + kernel[:, 1], kernel[:, 2]], dim=1)
     two.load_state_dict(state)
-    picture = {"image": torch.rand(1, 2, 64, 64)}
+    image = {"image": torch.rand(1, 2, 64, 64)}
     with torch.no_grad():
-        torch.testing.assert_close(three(picture), two(picture), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(three(image), two(image), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("arch", "said"),
+    ("arch", "message"),
     [
         ({"depth": 3}, r"no option \['depth'\]; known: channels, filters, last"),
         ({"channels": ("cross_pol", "hh")}, "no channel 'hh'; known: cross_pol, co_pol"),
     ],
 )
-def test_an_option_that_means_nothing_is_refused(arch: dict, said: str) -> None:
+def test_an_unknown_option_is_refused(arch: dict, message: str) -> None:
     from geovision.models.xception_small import build
 
-    with pytest.raises(OptionError, match=said):
+    with pytest.raises(OptionError, match=message):
         build(arch, inputs=geovision.create("polarlow-tiny").inputs, size=None)
 
 
 # --- inputs and pixel sizes ---------------------------------------------------------------------
 
 
-def test_a_coarser_model_sees_the_same_ground() -> None:
+def test_a_coarser_model_covers_the_same_area() -> None:
     for pixel_size, side in ((500.0, 512), (1000.0, 256), (2000.0, 128)):
         (given,) = geovision.create("polarlow-xception", pixel_size=pixel_size).inputs
         assert given.size == (side, side)
@@ -148,16 +151,18 @@ def test_the_pixel_size_is_saved_with_the_model(tmp_path: Path) -> None:
     assert again.inputs[0].size == (64, 64)
 
 
-def test_any_timm_backbone_takes_the_two_polarisations() -> None:
+def test_any_timm_backbone_takes_the_two_polarizations() -> None:
     model = geovision.create("polarlow-test_resnet", pixel_size=4000.0)
     assert [channel.name for channel in model.inputs[0].channels] == ["cross_pol", "co_pol"]
     with torch.no_grad():
         assert model(torch.rand(2, 2, 64, 64)).shape == (2, 2)
 
 
-def test_weights_of_photos_are_taken_over_by_colour(tmp_path: Path) -> None:
-    """A network over (cross, co) answers as the one that it came from does of (cross, cross, co): red
-    and green are cross-polarised in the published pictures, blue is co-polarised."""
+def test_weights_of_photos_are_mapped_by_color(tmp_path: Path) -> None:
+    """A network over (cross, co) predicts as the original one over (cross, cross, co).
+
+    Red and green are cross-polarized in the published images, blue is co-polarized.
+    """
     photos = timm.create_model("test_resnet", num_classes=0).eval()
     save_file(photos.state_dict(), tmp_path / "photos.safetensors")
     model = geovision.create(
@@ -166,22 +171,22 @@ def test_weights_of_photos_are_taken_over_by_colour(tmp_path: Path) -> None:
     red, green, blue = photos.pretrained_cfg["mean"]
     cross, co = model.inputs[0].channels
     assert (cross.mean, co.mean) == (pytest.approx((red + green) / 2), blue)
-    picture = torch.rand(2, 2, 64, 64)
+    image = torch.rand(2, 2, 64, 64)
     with torch.no_grad():
-        expected = photos(picture[:, [0, 0, 1]])
-        torch.testing.assert_close(model.network({"image": picture}), expected, atol=1e-5, rtol=1e-4)
+        expected = photos(image[:, [0, 0, 1]])
+        torch.testing.assert_close(model.network({"image": image}), expected, atol=1e-5, rtol=1e-4)
     again = geovision.load(model.save(tmp_path / "saved"))
     assert again.inputs == model.inputs
 
 
-def test_decibels_are_refused_with_what_to_do() -> None:
+def test_decibels_are_refused_with_a_remedy() -> None:
     model = geovision.create("polarlow-tiny", pixel_size=4000.0)
     with pytest.raises(InputError, match=r"cross_pol.*scaled_1.*decibels need a declared mapping"):
         model.predict(np.full((2, 64, 64), -18.0, np.float32))
 
 
-def test_a_larger_array_is_cut_and_a_smaller_one_is_missing_around() -> None:
-    """At its own scale: nothing is resized."""
+def test_a_larger_array_is_cropped_and_a_smaller_one_padded_as_missing() -> None:
+    """Arrays keep their scale: nothing is resized."""
     torch.manual_seed(0)
     model = geovision.create("polarlow-tiny", pixel_size=4000.0)
     large = np.random.default_rng(0).random((2, 100, 90), dtype=np.float32)
@@ -202,8 +207,10 @@ Layers = list[tuple[str, dict[str, NDArray[np.float32]]]]
 
 
 def keras_layers(channels: int = 3, *, seed: int = 0) -> Layers:
-    """The layers of the authors' network in the order in which Keras saves them, by depth, with
-    numbers that do not begin at 0 and layers without weights between them."""
+    """Return the layers of the authors' network in the order of Keras files, by depth.
+
+    Their numbers do not begin at 0, and layers without weights are between them.
+    """
     rng = np.random.default_rng(seed)
     counts: dict[str, int] = {}
     layers: Layers = [("input_4", {}), ("random_flip", {}), ("rescaling", {})]
@@ -226,7 +233,7 @@ def keras_layers(channels: int = 3, *, seed: int = 0) -> Layers:
             bias=rng.normal(0, 0.1, b),
         )
 
-    def normalisation(b: int) -> None:
+    def normalization(b: int) -> None:
         add(
             "batch_normalization",
             gamma=rng.uniform(0.5, 1.5, b),
@@ -237,18 +244,18 @@ def keras_layers(channels: int = 3, *, seed: int = 0) -> Layers:
         add("activation")
 
     convolution(3, channels, 8)
-    normalisation(8)
+    normalization(8)
     before = 8
     for filters in HIDDEN_CHANNELS:
         for a in (before, filters):
             separable(a, filters)
-            normalisation(filters)
+            normalization(filters)
         add("max_pooling2d")
         convolution(1, before, filters)
         add("add")
         before = filters
     separable(512, 1024)
-    normalisation(1024)
+    normalization(1024)
     add("global_average_pooling2d")
     add("dropout")
     add("dense", kernel=draw(1024, 2, fan=1024), bias=rng.normal(0, 0.1, 2))
@@ -271,13 +278,13 @@ def write_h5(path: Path, layers: Layers, *, weights_alone: bool = False) -> Path
 
 
 def padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Of "same": so many that there are ceil(size / stride) windows, the odd one at the end."""
+    """Return the "same" padding: ceil(size / stride) windows, the odd cell at the end."""
     missing = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
     return missing // 2, missing - missing // 2
 
 
 def keras_windows(x: Array, kernel: int, stride: int, outside: float) -> Array:
-    """``(y, x, channel)`` -> ``(y, x, channel, kernel, kernel)``."""
+    """Return windows of shape (y, x, channel, kernel, kernel) of an array (y, x, channel)."""
     margins = [padding(side, kernel, stride) for side in x.shape[:2]]
     padded = np.pad(x, [*margins, (0, 0)], constant_values=outside)
     return np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(0, 1))[::stride, ::stride]
@@ -288,7 +295,7 @@ def keras_pooling(x: Array) -> Array:
 
 
 def keras_forward(layers: Layers, x: Array) -> Array:
-    """Logits of one picture ``(y, x, channel)``: Keras' definitions, channels last, in float64."""
+    """Return the logits of an image (y, x, channel), by the definitions of Keras in float64."""
     given: dict[str, list[dict[str, NDArray[np.float32]]]] = {}
     for name, arrays in layers:
         if arrays:
@@ -307,17 +314,17 @@ def keras_forward(layers: Layers, x: Array) -> Array:
         each = np.einsum("yxcij,ijcm->yxc", keras_windows(x, 3, 1, 0.0), own["depthwise_kernel"])
         return each @ own["pointwise_kernel"][0, 0] + own["bias"]
 
-    def normalised(x: Array) -> Array:
+    def normalized(x: Array) -> Array:
         own = next(norms)
         scale = own["gamma"] / np.sqrt(own["moving_variance"].astype(np.float64) + 1e-3)
         return np.maximum((x - own["moving_mean"]) * scale + own["beta"], 0)
 
-    x = normalised(convolution(x, 2))
+    x = normalized(convolution(x, 2))
     for _ in HIDDEN_CHANNELS:
-        y = normalised(separable(x))
-        y = normalised(separable(y))
+        y = normalized(separable(x))
+        y = normalized(separable(y))
         x = keras_pooling(y) + convolution(x, 2)
-    features = normalised(separable(x)).mean((0, 1))
+    features = normalized(separable(x)).mean((0, 1))
     dense = next(denses)
     return features @ dense["kernel"] + dense["bias"]
 
@@ -328,22 +335,22 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("size", [(40, 36), (64, 64), (33, 50)])
-def test_a_converted_model_answers_as_keras_defines(file: Path, size: tuple[int, int]) -> None:
-    picture = np.random.default_rng(3).random((2, *size), dtype=np.float32)
+def test_a_converted_model_predicts_as_keras(file: Path, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(3).random((2, *size), dtype=np.float32)
     model = load_keras_weights(geovision.create("polarlow-xception"), file)
     with torch.no_grad():
-        found = model(torch.from_numpy(picture)[None])[0].numpy()
-    expected = keras_forward(keras_layers(), picture[[0, 0, 1]].transpose(1, 2, 0).astype(np.float64))
+        found = model(torch.from_numpy(image)[None])[0].numpy()
+    expected = keras_forward(keras_layers(), image[[0, 0, 1]].transpose(1, 2, 0).astype(np.float64))
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
 
 
-def test_weights_alone_and_two_channels_are_read_too(tmp_path: Path) -> None:
+def test_weights_files_and_two_channels_are_read(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "weights.h5", keras_layers(2), weights_alone=True)
-    picture = np.random.default_rng(4).random((2, 32, 32), dtype=np.float32)
+    image = np.random.default_rng(4).random((2, 32, 32), dtype=np.float32)
     model = load_keras_weights(geovision.create("polarlow-xception-2ch"), path)
     with torch.no_grad():
-        found = model(torch.from_numpy(picture)[None])[0].numpy()
-    expected = keras_forward(keras_layers(2), picture.transpose(1, 2, 0).astype(np.float64))
+        found = model(torch.from_numpy(image)[None])[0].numpy()
+    expected = keras_forward(keras_layers(2), image.transpose(1, 2, 0).astype(np.float64))
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
 
 
@@ -368,7 +375,7 @@ def of_another_kind(layers: Layers) -> Layers:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (without("separable_conv2d"), r"14 layers of kind separable convolution; the network has 15"),
         (without("batch_normalization"), r"15 layers of kind batch normalization; the network has 16"),
@@ -377,26 +384,26 @@ def of_another_kind(layers: Layers) -> Layers:
         (of_another_kind, r"layer 'lstm' has the arrays \['kernel', 'recurrent_kernel'\]"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(
-    tmp_path: Path, change: Callable[[Layers], Layers], said: str
+def test_an_unsuitable_file_is_refused_without_changes(
+    tmp_path: Path, change: Callable[[Layers], Layers], message: str
 ) -> None:
     path = write_h5(tmp_path / "model.h5", change(keras_layers()))
     model = geovision.create("polarlow-xception")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(WeightsCorruptError, match=said) as caught:
+    with pytest.raises(WeightsCorruptError, match=message) as caught:
         load_keras_weights(model, path)
     assert "\n" not in str(caught.value)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 
 
-def test_other_channels_are_a_wrong_shape(file: Path) -> None:
+def test_another_number_of_channels_is_a_wrong_shape(file: Path) -> None:
     with pytest.raises(WeightsCorruptError, match=r"convolution 1: 'kernel' has shape \(3, 3, 3, 8\)"):
         load_keras_weights(geovision.create("polarlow-xception-2ch"), file)
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", None])
-def test_what_is_no_keras_file_is_one_clear_line(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_not_from_keras_is_one_line_of_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "model.h5"
     if content is not None:
         path.write_bytes(content)
@@ -405,14 +412,14 @@ def test_what_is_no_keras_file_is_one_clear_line(tmp_path: Path, content: bytes 
     assert "\n" not in str(caught.value)
 
 
-def test_hdf5_of_another_layout_is_one_clear_line(tmp_path: Path) -> None:
+def test_hdf5_of_another_layout_is_one_line_of_error(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "rain.h5", "w") as file:
         file["rain"] = np.zeros(3)
     with pytest.raises(WeightsCorruptError, match="is not a Keras file with the layout"):
         load_keras_weights(geovision.create("polarlow-xception"), tmp_path / "rain.h5")
 
 
-def test_only_a_small_xception_takes_them(file: Path) -> None:
+def test_only_a_small_xception_takes_keras_weights(file: Path) -> None:
     model: GeoModel = geovision.create("cloud-tiny")
     with pytest.raises(OptionError, match="not a small Xception"):
         load_keras_weights(model, file)

@@ -1,4 +1,4 @@
-"""The two tasks of rain: adapters of grids, networks and baselines, from files to scores."""
+"""The two tasks of rain: datasets of grids, networks and baselines, from files to scores."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def iberia(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return IberiaWinters.synthetic(tmp_path_factory.mktemp("iberia"), 64, seed=1)
 
 
-# --- adapters --------------------------------------------------------------------------------------
+# --- datasets --------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_the_files_day(coarse: CoarseRain) -> None:
+def test_a_sample_is_a_day_of_the_file(coarse: CoarseRain) -> None:
     sample = coarse[17]
     fine = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")["precipitation"]
     given = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")["precipitation"]
     day = fine.sel(time=coarse.dates[17]).values
-    there = sample["valid"]["target"][0].numpy()
-    assert np.array_equal(np.isfinite(day), there)
-    assert np.allclose(sample["target"][0].numpy()[there], day[there], rtol=1e-6)
-    assert not there.all()
+    is_valid = sample["valid"]["target"][0].numpy()
+    assert np.array_equal(np.isfinite(day), is_valid)
+    assert np.allclose(sample["target"][0].numpy()[is_valid], day[is_valid], rtol=1e-6)
+    assert not is_valid.all()
     rain = sample["inputs"]["fields"]
     assert rain.shape == (1, 8, 12)
     assert np.allclose(rain[0].numpy(), given.sel(time=coarse.dates[17]).values * 86400, rtol=1e-5)
@@ -105,7 +105,7 @@ def test_predictors_are_taken_by_name_on_one_grid(iberia: Path) -> None:
     assert [channel.unit for channel in model.inputs[0].channels] == ["mm day-1", "1"]
 
 
-def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_path: Path) -> None:
+def test_a_free_running_model_is_refused_with_suitable_models(coarse: CoarseRain, tmp_path: Path) -> None:
     for name in ("rain_coarse.nc", "rain_fine.nc"):
         (tmp_path / name).symlink_to(coarse.root / name)
     (tmp_path / "grids.toml").write_text(
@@ -123,7 +123,7 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
     report = geovision.evaluate(model, free, n_bootstrap=0)
     assert "rmse" not in report.metrics
     assert abs(report.metrics["quantile_bias(q=0.99)"].value) < 1
-    assert "distributions alone" in report.notes[0]
+    assert "only distributions are scored" in report.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,13 @@ def test_a_model_that_runs_freely_is_refused_by_name(coarse: CoarseRain, tmp_pat
         ("[target", "cannot be read"),
     ],
 )
-def test_tables_that_are_wrong(table: str, message: str, tmp_path: Path) -> None:
+def test_invalid_tables_are_refused(table: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "grids.toml").write_text(table)
     with pytest.raises(DatasetError, match=message):
         CoarseRain(tmp_path)
 
 
-def test_what_is_not_there(tmp_path: Path, iberia: Path) -> None:
+def test_missing_files_are_reported(tmp_path: Path, iberia: Path) -> None:
     with pytest.raises(DatasetError, match=r"no grids.toml found"):
         CoarseRain(tmp_path)
     with pytest.raises(DatasetError, match=r"NCEP_Iberia_pr.nc is missing"):
@@ -159,7 +159,7 @@ def test_what_is_not_there(tmp_path: Path, iberia: Path) -> None:
         IberiaWinters(iberia, size=(8, 8))
 
 
-def test_exchanged_grids_are_told(coarse: CoarseRain, tmp_path: Path) -> None:
+def test_swapped_grids_are_reported(coarse: CoarseRain, tmp_path: Path) -> None:
     for name in ("rain_coarse.nc", "rain_fine.nc"):
         (tmp_path / name).symlink_to(coarse.root / name)
     (tmp_path / "grids.toml").write_text(
@@ -181,18 +181,18 @@ def test_climate_models_of_the_real_files_are_corrected_by_their_distribution(or
     assert abs(report.metrics["quantile_bias(q=0.99)"].value) < 1.5
 
 
-# --- from grid to grid -----------------------------------------------------------------------------
+# --- regridding ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
-def test_weights_along_axes_are_those_of_regrid(method, coarse: CoarseRain) -> None:
+def test_weights_along_axes_match_regrid(method, coarse: CoarseRain) -> None:
     given = xr.open_dataset(coarse.root / "rain_coarse.nc", engine="h5netcdf")["precipitation"][:3]
     fine = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")["precipitation"]
     expected = regrid(given, fine, method)
     onto = Regrid(coarse.grids, method=method)
     field = torch.from_numpy(given.values)[:, None]
-    found, there = onto(field, torch.ones_like(field, dtype=torch.bool))
-    assert there.all()
+    found, is_valid = onto(field, torch.ones_like(field, dtype=torch.bool))
+    assert is_valid.all()
     assert np.allclose(found[:, 0].numpy(), expected.values, atol=1e-6 * float(field.max()))
 
 
@@ -205,23 +205,23 @@ def test_bicubic_is_the_convolution_of_keys_and_reproduces_parabolas() -> None:
     assert np.allclose(finer[2:6], [-1 / 16, 9 / 16, 9 / 16, -1 / 16])
 
 
-def test_missing_cells_have_no_weight_and_beyond_is_nothing() -> None:
+def test_missing_cells_have_no_weight_and_cells_outside_are_invalid() -> None:
     grids = GridPair(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0)), Grid((0.5, 1.5, 5.0), (0.25, 1.0)))
     field = torch.tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 6.0], [7.0, 8.0, 9.0]])[None, None]
-    there = torch.ones_like(field, dtype=torch.bool)
-    there[..., 1, 1] = False
-    found, known = Regrid(grids)(field, there)
+    is_valid = torch.ones_like(field, dtype=torch.bool)
+    is_valid[..., 1, 1] = False
+    found, known = Regrid(grids)(field, is_valid)
     assert not known[0, 0, 2].any()
     values = RegularGridInterpolator(([0, 1, 2], [0, 1, 2]), field[0, 0].numpy())
-    weights = np.array([0.375, 0.125, 0.375])  # of the three cells that are there, about (0.5, 0.25)
+    weights = np.array([0.375, 0.125, 0.375])  # of the three valid cells around (0.5, 0.25)
     assert float(found[0, 0, 0, 0]) == pytest.approx(float((weights * [1, 2, 4]).sum() / weights.sum()))
-    full, _ = Regrid(grids)(field, torch.ones_like(there))
+    full, _ = Regrid(grids)(field, torch.ones_like(is_valid))
     assert float(full[0, 0, 0, 0]) == pytest.approx(float(values([[0.5, 0.25]])[0]))
     with pytest.raises(InputError, match="grids do not overlap: one has longitudes 0 to 2"):
         Regrid(GridPair(grids.given, Grid((0.5, 1.5), (7.0, 8.0))))
 
 
-def test_blocks_that_do_not_fit_reach_beyond(coarse: CoarseRain) -> None:
+def test_incomplete_blocks_extend_beyond_the_grid(coarse: CoarseRain) -> None:
     assert coarsen_grid(Grid((0.0, 1.0, 2.0), (0.0, 1.0, 2.0, 3.0)), 2).size == (2, 2)
     odd = dataclasses.replace(
         coarse.grids, target=Grid(coarse.grids.target.lat[:-3], coarse.grids.target.lon[:-1])
@@ -236,7 +236,7 @@ def test_blocks_that_do_not_fit_reach_beyond(coarse: CoarseRain) -> None:
 
 @pytest.fixture(scope="module")
 def scores(coarse: CoarseRain) -> dict[str, dict[str, float]]:
-    """Every baseline and a small network of the task, fitted on six years and scored on two."""
+    """Return the scores of every baseline and a small network, fitted on six years, for two other years."""
     training, held = (CoarseRain(coarse.root, split=years) for years in ("2001-2006", "2007-2008"))
     found = {}
     for name in (*BASELINES, "tiny"):
@@ -251,7 +251,7 @@ def scores(coarse: CoarseRain) -> dict[str, dict[str, float]]:
     return found
 
 
-def test_what_is_known_of_each_method_holds(scores) -> None:
+def test_known_properties_of_each_method_hold(scores) -> None:
     error = {name: row["rmse"] for name, row in scores.items()}
     assert error["bilinear"] < error["nearest"] < error["climatology"]
     assert error["tiny"] < 0.8 * error["climatology"]
@@ -259,18 +259,18 @@ def test_what_is_known_of_each_method_holds(scores) -> None:
         scores["bilinear"]["quantile_bias(q=0.99)"]
     )
     assert abs(scores["linear-scaling"]["bias"]) < abs(scores["ridge"]["bias"]) + 0.5
-    assert scores["climatology"]["wet_day_frequency_bias"] > 0.2  # it rains every day a little
+    assert scores["climatology"]["wet_day_frequency_bias"] > 0.2  # some rain on every day
     assert all(np.isfinite(list(row.values())).all() for name, row in scores.items() if name != "climatology")
 
 
-def test_bicubic_in_torch_is_the_same(coarse: CoarseRain) -> None:
+def test_bilinear_matches_torch(coarse: CoarseRain) -> None:
     model = geovision.create("downscale-bilinear")
     field = coarse[4]["inputs"]["fields"]
     expected = torch.nn.functional.interpolate(field[None], scale_factor=4, mode="bilinear")[0, 0]
     assert np.allclose(model.predict(field)[0].values, expected.numpy(), atol=1e-5)
 
 
-def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
+def test_a_perfect_correction_is_nearly_recovered(biased: BiasedRain) -> None:
     training, held = (BiasedRain(biased.root, split=years) for years in ("2001-2006", "2007-2008"))
     rows = {}
     for name in ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta"):
@@ -281,7 +281,7 @@ def test_a_perfect_correction_is_nearly_found(biased: BiasedRain) -> None:
     assert rows["quantile-delta"] < 0.8 * rows["bilinear"]
 
 
-def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) -> None:
+def test_quantile_delta_uses_ranks_of_the_whole_period(biased: BiasedRain) -> None:
     model = geovision.train(
         geovision.create("biascorrect-quantile-delta", **biased.model_kwargs()), biased, progress=False
     )
@@ -298,13 +298,13 @@ def test_quantile_delta_takes_ranks_in_the_period_at_hand(biased: BiasedRain) ->
     )
 
 
-def test_nothing_is_answered_over_sea_and_on_empty_days(coarse: CoarseRain) -> None:
+def test_sea_and_empty_days_have_no_prediction(coarse: CoarseRain) -> None:
     model = geovision.create("downscale-tiny", **coarse.model_kwargs())
     fit_statistics(model, coarse)
     sea = ~torch.stack([coarse[n]["valid"]["target"][0] for n in range(3)]).any(0).numpy()
-    (answer,) = model.predict(coarse[0]["inputs"]["fields"])
+    (prediction,) = model.predict(coarse[0]["inputs"]["fields"])
     assert sea.any()
-    assert np.array_equal(np.isnan(answer.values), sea)
+    assert np.array_equal(np.isnan(prediction.values), sea)
     nothing = np.ma.masked_all((1, 8, 12), np.float32)
     assert not model.predict(nothing)[0].valid.any()
 
@@ -312,7 +312,7 @@ def test_nothing_is_answered_over_sea_and_on_empty_days(coarse: CoarseRain) -> N
 @pytest.mark.parametrize(
     "name", ["quantile-mapping", "quantile-delta", "linear-scaling", "climatology", "ridge"]
 )
-def test_baselines_come_back_from_disk(name: str, coarse: CoarseRain, tmp_path: Path) -> None:
+def test_baselines_are_restored_from_disk(name: str, coarse: CoarseRain, tmp_path: Path) -> None:
     model = geovision.train(
         geovision.create(f"downscale-{name}", **coarse.model_kwargs()), coarse, out=tmp_path, progress=False
     )
@@ -332,18 +332,18 @@ def test_the_light_network_has_about_sixty_percent_of_the_parameters() -> None:
 
 
 @pytest.mark.parametrize("head", ["value", "quantiles", "bernoulli-gamma"])
-def test_every_head_trains_and_gives_no_negative_rain(head: str, coarse: CoarseRain) -> None:
+def test_every_head_trains_and_predicts_no_negative_rain(head: str, coarse: CoarseRain) -> None:
     model = geovision.create("downscale-tiny", head=head, **coarse.model_kwargs())
     recipe = dataclasses.replace(model.recipe, stages=(Stage(epochs=1, batch_size=16),), ema=0.0)
     geovision.train(model, coarse, recipe=recipe, progress=False)
-    (answer,) = model.predict(coarse[0]["inputs"]["fields"])
-    there = answer.values[answer.valid]
-    assert (there >= 0).all()
-    assert there.max() <= float(model.head.limit)
+    (prediction,) = model.predict(coarse[0]["inputs"]["fields"])
+    is_valid = prediction.values[prediction.valid]
+    assert (is_valid >= 0).all()
+    assert is_valid.max() <= float(model.head.limit)
 
 
 @pytest.mark.parametrize("factor", [2, 8])
-def test_fine_grids_of_two_and_of_eight_cells_a_side(factor: int, tmp_path: Path) -> None:
+def test_refinement_factors_of_two_and_eight(factor: int, tmp_path: Path) -> None:
     rain.write_years(tmp_path, 24, seed=0, size=(32, 48), factor=factor)
     write_text(
         tmp_path / GRIDS_FILE,
@@ -354,7 +354,7 @@ def test_fine_grids_of_two_and_of_eight_cells_a_side(factor: int, tmp_path: Path
     assert one_step(model, data) == (32, 48)
 
 
-def test_a_network_corrects_and_refines_at_once(biased: BiasedRain, tmp_path: Path) -> None:
+def test_a_network_corrects_and_refines_together(biased: BiasedRain, tmp_path: Path) -> None:
     for name in ("rain_model.nc", "rain_fine.nc"):
         shutil.copy(biased.root / name, tmp_path)
     write_text(
@@ -368,17 +368,17 @@ def test_a_network_corrects_and_refines_at_once(biased: BiasedRain, tmp_path: Pa
 
 
 def one_step(model: GeoModel, data: CoarseRain) -> tuple[int, int]:
-    """Train an epoch; the size of the answers, which are no negative rain and not the same everywhere."""
+    """Train an epoch, check predictions (not negative, not constant) and return their shape."""
     recipe = dataclasses.replace(model.recipe, stages=(Stage(epochs=1, batch_size=16),), ema=0.0)
     geovision.train(model, data, recipe=recipe, progress=False)
-    answered = [model.predict(data[n]["inputs"]["fields"])[0] for n in range(0, len(data), 4)]
-    there = np.concatenate([each.values[each.valid] for each in answered])
-    assert there.min() >= 0
-    assert there.std() > 0
-    return answered[0].values.shape
+    predictions = [model.predict(data[n]["inputs"]["fields"])[0] for n in range(0, len(data), 4)]
+    is_valid = np.concatenate([each.values[each.valid] for each in predictions])
+    assert is_valid.min() >= 0
+    assert is_valid.std() > 0
+    return predictions[0].values.shape
 
 
-def test_options_of_networks_that_are_none() -> None:
+def test_invalid_network_options_are_refused() -> None:
     with pytest.raises(OptionError, match=r"network 'maunett'; known: .*mean 'maunet'"):
         geovision.create("downscale-maunet", model_args={"network": "maunett"})
     with pytest.raises(OptionError, match="maunet has no option 'depth'; known: widths, dropout"):
@@ -389,7 +389,7 @@ def test_options_of_networks_that_are_none() -> None:
         geovision.create("biascorrect-linear-scaling", model_args={"by": "scaling"})
 
 
-def test_a_channel_that_does_not_vary_is_told_by_name(iberia: Path) -> None:
+def test_a_constant_channel_is_reported_by_name(iberia: Path) -> None:
     data: PairedGrids = IberiaWinters(iberia)
     data._arrays[0][:, 2] = 101_000.0
     with pytest.raises(InputError, match="air_pressure_at_mean_sea_level: is constant"):

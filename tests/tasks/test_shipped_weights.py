@@ -1,5 +1,7 @@
-"""The weights inside the package: they load offline, answer as when they were trained, and their card,
-their record and the registry say the same figures."""
+"""Weights inside the package: offline loading, golden predictions, and consistent scores.
+
+The card, the training record and the registry contain the same scores.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ each_shipped = pytest.mark.parametrize(("name", "weight"), SHIPPED, ids=[f"{n}.{
 
 
 def skies() -> list[np.ndarray]:
-    """One generated sky a class, as uint8 (channel, y, x)."""
+    """Return one generated sky per class, as uint8, shape (channel, y, x)."""
     codes = registry.find_task("cloud").target.classes
     return [
         render(code, np.random.default_rng([7, index]), (256, 256)).transpose(2, 0, 1).copy()
@@ -37,7 +39,7 @@ def skies() -> list[np.ndarray]:
 
 
 def folder_of(weight: WeightSpec) -> Path:
-    """Where weights inside the package lie."""
+    """Return the folder of weights inside the package."""
     return Path(geovision.__file__).parent / "weights" / weight.location.removeprefix("package:")
 
 
@@ -46,7 +48,7 @@ def test_the_cloud_task_ships_weights():
 
 
 @each_shipped
-def test_they_are_small_and_in_half_precision(name, weight):
+def test_weights_are_small_and_in_half_precision(name, weight):
     folder = folder_of(weight)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 6_000_000
     stored = load_file(folder / "model.safetensors").values()
@@ -54,7 +56,7 @@ def test_they_are_small_and_in_half_precision(name, weight):
 
 
 @each_shipped
-def test_registry_record_and_card_say_the_same_figures(name, weight):
+def test_registry_record_and_card_contain_the_same_scores(name, weight):
     model = geovision.create(name, pretrained=weight.tag)
     measured = model.training_record["out_of_fold"]
     card = (folder_of(weight) / "README.md").read_text(encoding="utf-8")
@@ -65,16 +67,16 @@ def test_registry_record_and_card_say_the_same_figures(name, weight):
 
 
 @each_shipped
-def test_answers_are_those_of_the_day_they_were_trained(name, weight):
+def test_predictions_equal_those_after_training(name, weight):
     model = geovision.create(name, pretrained=True)
     golden = json.loads((GOLDEN / f"{name}.{weight.tag}.json").read_text())
-    answers = model.predict(skies(), precision="float32")
-    found = [[answer.probabilities[code] for code in model.target.classes] for answer in answers]
+    predictions = model.predict(skies(), precision="float32")
+    found = [[prediction.probabilities[code] for code in model.target.classes] for prediction in predictions]
     np.testing.assert_allclose(found, golden["probabilities"], atol=2e-3)
-    np.testing.assert_allclose([a.outlier_score for a in answers], golden["outlier_scores"], atol=5e-3)
+    np.testing.assert_allclose([a.outlier_score for a in predictions], golden["outlier_scores"], atol=5e-3)
 
 
-def test_a_tag_in_the_name_chooses_the_same_weights_and_a_wrong_one_is_told():
+def test_a_tag_in_the_name_selects_the_same_weights_and_a_wrong_one_is_reported():
     by_tag = geovision.create("cloud-mobilenetv2.ccsn", pretrained=True)
     by_default = geovision.create("cloud-mobilenetv2", pretrained=True)
     photo = torch.rand(1, 3, 256, 256)
@@ -85,25 +87,27 @@ def test_a_tag_in_the_name_chooses_the_same_weights_and_a_wrong_one_is_told():
         geovision.create("cloud-resnet50", pretrained=True)
 
 
-def test_noise_is_no_sky():
+def test_noise_is_flagged_as_no_sky():
     model = geovision.create("cloud-mobilenetv2", pretrained=True)
     noise = np.random.default_rng(0).integers(0, 256, (3, 256, 256), dtype=np.uint8)
-    (answer,) = model.predict(noise)
-    assert answer.flags == ("not_a_sky",)
-    assert answer.outlier_score > 1.5
+    (prediction,) = model.predict(noise)
+    assert prediction.flags == ("not_a_sky",)
+    assert prediction.outlier_score > 1.5
 
 
 @pytest.mark.real_data
 def test_photos_of_clouds_are_not_flagged(shared_data):
     model = geovision.create("cloud-mobilenetv2", pretrained=True)
-    answers = model.predict(sorted((shared_data / "cloud_photos").glob("*.jpg")))
-    assert sum("not_a_sky" in answer.flags for answer in answers) <= 1
+    predictions = model.predict(sorted((shared_data / "cloud_photos").glob("*.jpg")))
+    assert sum("not_a_sky" in prediction.flags for prediction in predictions) <= 1
 
 
 @pytest.mark.real_data
-def test_photos_from_elsewhere_are_mostly_told(shared_data):
-    """Ten photos of genera that stand in no training set, by the genus in their names."""
+def test_most_photos_from_elsewhere_are_recognized(shared_data):
+    """Predict ten photos of genera from outside of the training set; their names begin with the genus."""
     model = geovision.create("cloud-mobilenetv2", pretrained=True)
     photos = sorted((shared_data / "cloud_photos").glob("*.jpg"))
-    told = [photo.name[:2] in dict(a.top(3)) for photo, a in zip(photos, model.predict(photos), strict=True)]
-    assert sum(told) >= 7
+    correct = [
+        photo.name[:2] in dict(a.top(3)) for photo, a in zip(photos, model.predict(photos), strict=True)
+    ]
+    assert sum(correct) >= 7

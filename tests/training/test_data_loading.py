@@ -1,4 +1,4 @@
-"""Batches: the order of an epoch, what is kept in memory, shares of several processes."""
+"""Batches: order of an epoch, data in memory, and shares of several processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def positions(batches: EpochBatches) -> list[list[int]]:
     return [batch.sample_index.tolist() for batch in batches]
 
 
-def test_an_epoch_has_every_sample_at_most_once_and_leaves_out_a_small_last_batch():
+def test_an_epoch_has_every_sample_at_most_once_and_drops_a_small_last_batch():
     seen = [
         i
         for batch in positions(EpochBatches(load_into_memory(Blobs(50)), batch_size=16, seed=(3, 0)))
@@ -31,7 +31,7 @@ def test_an_epoch_has_every_sample_at_most_once_and_leaves_out_a_small_last_batc
     assert set(seen) <= set(range(50))
 
 
-def test_a_data_set_smaller_than_a_batch_is_one_batch():
+def test_a_dataset_smaller_than_a_batch_is_one_batch():
     assert sorted(positions(EpochBatches(load_into_memory(Blobs(5)), batch_size=16, seed=(3, 0)))[0]) == list(
         range(5)
     )
@@ -44,7 +44,7 @@ def test_validation_keeps_the_order_and_every_sample():
     assert [len(batch) for batch in seen] == [16, 16, 16, 2]
 
 
-def test_epochs_differ_and_the_same_epoch_is_the_same():
+def test_epochs_differ_and_the_same_epoch_is_reproducible():
     batches = EpochBatches(load_into_memory(Blobs(64)), batch_size=16, seed=(3, 0))
     first = positions(batches)
     batches.set_epoch(1)
@@ -54,7 +54,7 @@ def test_epochs_differ_and_the_same_epoch_is_the_same():
     assert positions(EpochBatches(load_into_memory(Blobs(64)), batch_size=16, seed=(3, 1))) != first
 
 
-def test_an_epoch_is_gone_on_with_from_any_batch_and_the_next_is_whole():
+def test_an_epoch_resumes_at_any_batch_and_the_next_is_complete():
     rows = load_into_memory(Blobs(64))
     whole = EpochBatches(rows, batch_size=16, seed=(3, 0))
     whole.set_epoch(2)
@@ -66,7 +66,7 @@ def test_an_epoch_is_gone_on_with_from_any_batch_and_the_next_is_whole():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_reading_as_it_goes_gives_the_same_batches(workers):
+def test_reading_on_demand_gives_the_same_batches(workers):
     data = Blobs(40)
     stored = EpochBatches(load_into_memory(data), batch_size=16, seed=(1, 0))
     read = EpochBatches(data, batch_size=16, seed=(1, 0), workers=workers)
@@ -88,19 +88,19 @@ def test_processes_share_each_batch(monkeypatch):
     assert [a + b for a, b in zip(*shares, strict=True)] == alone
 
 
-def test_pictures_are_kept_as_bytes_and_come_back_as_they_were():
+def test_images_are_kept_as_bytes_without_loss():
     data = Blobs(20)
     rows = load_into_memory(data)
     assert rows.inputs["image"].dtype == torch.uint8
     assert torch.equal(rows.batch([7]).inputs["image"].float() / 255, data[7]["inputs"]["image"][None])
-    assert data.reads == 22  # each once, the first also to see what one takes, and the one above
+    assert data.reads == 22  # each once, the first also to measure its size, and the one above
 
 
-def test_fields_are_kept_as_they_are():
+def test_fields_are_kept_in_float32():
     class Fields(Blobs):
         def read_sample(self, index):
             sample = super().read_sample(index)
-            # The first batch reads as bytes by chance: all zeros.
+            # The first batch can be stored as bytes by chance: all zeros.
             field = torch.zeros(1, 4, 4) if index < 64 else torch.full((1, 4, 4), 0.1234 * index)
             return sample | {"inputs": {"image": field}}
 
@@ -109,14 +109,14 @@ def test_fields_are_kept_as_they_are():
     assert torch.equal(rows.inputs["image"][70], torch.full((1, 4, 4), 0.1234 * 70))
 
 
-def test_masks_of_some_samples_are_masks_of_all():
+def test_masks_of_some_samples_become_masks_of_all():
     rows = load_into_memory(Blobs(100, unlabelled=0.3))
     assert rows.valid["target"].shape == (100,)
     assert 0 < int((~rows.valid["target"]).sum()) < 60
     assert bool((rows.target[~rows.valid["target"]] == -1).all())
 
 
-def test_what_does_not_fit_or_differs_in_shape_is_read_as_it_goes():
+def test_large_data_and_different_shapes_are_read_on_demand():
     assert load_into_memory(Blobs(20), budget=1000) is None
     assert isinstance(load_into_memory(Blobs(20), budget=10**6), InMemoryDataset)
 
@@ -127,7 +127,7 @@ def test_what_does_not_fit_or_differs_in_shape_is_read_as_it_goes():
     assert load_into_memory(Grids(80)) is None
 
 
-# --- as many of each class ----------------------------------------------------------------------
+# --- balanced batches ---------------------------------------------------------------------------
 
 
 def balanced(labels: list[int], batch_size: int) -> EpochBatches:
@@ -136,7 +136,7 @@ def balanced(labels: list[int], batch_size: int) -> EpochBatches:
     )
 
 
-def test_every_batch_has_as_many_of_each_class_and_the_largest_is_through():
+def test_balanced_batches_contain_the_largest_class_completely():
     labels = torch.tensor([0] * 40 + [1] * 7)
     seen = positions(balanced(labels.tolist(), 8))
     assert len(seen) == 10
@@ -144,16 +144,19 @@ def test_every_batch_has_as_many_of_each_class_and_the_largest_is_through():
         assert labels[batch].bincount().tolist() == [4, 4]
     times = torch.tensor(seen).flatten().bincount(minlength=47)
     assert set(times[:40].tolist()) == {1}
-    assert set(times[40:].tolist()) == {5, 6}  # 40 places for 7: all of them before any again
+    assert set(times[40:].tolist()) == {
+        5,
+        6,
+    }  # 40 places for 7 samples: each appears once before any is repeated
     firsts = {int(labels[batch[0]]) for batch in seen}
-    assert firsts == {0, 1}  # mixed within a batch
+    assert firsts == {0, 1}  # classes are mixed within a batch
 
 
-def test_the_published_set_is_through_in_162_steps():
+def test_the_published_dataset_takes_162_steps():
     assert balanced_batch_count(torch.tensor([0] * 1293 + [1] * 254), 16) == 162
 
 
-def test_a_balanced_epoch_has_an_order_of_its_own_and_is_gone_on_with():
+def test_a_balanced_epoch_has_its_own_order_and_resumes():
     labels = [0] * 30 + [1] * 10
     first = balanced(labels, 6)
     expected = positions(first)
@@ -169,7 +172,7 @@ def test_samples_without_a_label_are_not_drawn():
     assert max(seen) < 16
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused():
+def test_a_batch_size_that_is_no_multiple_of_the_classes_is_refused():
     with pytest.raises(OptionError, match="batch_size=16 is not a multiple of the number of classes, 3"):
         balanced_batch_count(torch.tensor([0, 1, 2]), 16)
     with pytest.raises(OptionError, match="number of classes, 0"):

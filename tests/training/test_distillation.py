@@ -1,4 +1,4 @@
-"""A student of truth and teacher: what its loss is, that it learns from both, and what is refused."""
+"""Distillation: loss of target and teacher, benefit of both, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def fresh() -> GeoModel:
     return geovision.create("afield-tiny", **maps.Fields(8).model_kwargs())
 
 
-def said(model: GeoModel, data: maps.Fields) -> torch.Tensor:
+def predict(model: GeoModel, data: maps.Fields) -> torch.Tensor:
     return torch.cat([each.prediction for each in predict_batches(model, data)])
 
 
-def test_the_loss_is_of_truth_and_teacher() -> None:
+def test_the_loss_combines_target_and_teacher() -> None:
     model, data = fresh(), maps.Fields(8)
     model.head.fit_statistics(torch.stack([data[n]["target"] for n in range(8)]))
     values, truth = torch.randn(2, 1, 12, 12), torch.rand(2, 1, 12, 12)
-    told = torch.rand(8, 1, 12, 12)
-    told[:, :, 0] = torch.nan
-    found = TeacherTargets("t", told, 0.25).loss(
+    teacher = torch.rand(8, 1, 12, 12)
+    teacher[:, :, 0] = torch.nan
+    found = TeacherTargets("t", teacher, 0.25).loss(
         model, model.loss(values, truth), values, torch.tensor([5, 2])
     )
-    there = torch.isfinite(told[[5, 2]])
-    expected = 0.75 * model.loss(values, truth) + 0.25 * model.loss(values, told[[5, 2]], there)
+    valid = torch.isfinite(teacher[[5, 2]])
+    expected = 0.75 * model.loss(values, truth) + 0.25 * model.loss(values, teacher[[5, 2]], valid)
     assert float(found) == pytest.approx(float(expected))
 
 
-def test_a_teacher_that_knows_more_than_the_data_is_followed() -> None:
-    """The truth is noisy, the teacher is not: a student of both comes nearer to what is without noise."""
+def test_a_better_teacher_reduces_the_error_of_the_student() -> None:
+    """The targets are noisy, the teacher is not: distillation gives a lower error to noise-free targets."""
     clean = maps.Fields(60)
     noisy = maps.Fields(60)
     noise = torch.randn(noisy.truth.shape, generator=torch.Generator().manual_seed(0)).exp()
@@ -71,10 +71,12 @@ def test_a_teacher_that_knows_more_than_the_data_is_followed() -> None:
     alone = geovision.train(fresh(), Noisy(60), progress=False)
     taught = geovision.distill(teacher, fresh(), Noisy(60), alpha=0.8, progress=False)
     truth = torch.stack([clean[n]["target"] for n in range(60)])
-    assert regression.rmse(said(taught, clean), truth) < 0.95 * regression.rmse(said(alone, clean), truth)
+    assert regression.rmse(predict(taught, clean), truth) < 0.95 * regression.rmse(
+        predict(alone, clean), truth
+    )
 
 
-def test_attention_is_where_the_squares_are() -> None:
+def test_attention_is_proportional_to_squared_features() -> None:
     features = torch.zeros(2, 3, 4, 5)
     features[0, :, 1, 2] = torch.tensor([1.0, -2.0, 2.0])
     features[1] = -4.0
@@ -86,7 +88,7 @@ def test_attention_is_where_the_squares_are() -> None:
     torch.testing.assert_close(found, attention(torch.cat([features, 3 * features], 1)))
 
 
-def test_the_feature_term_brings_maps_where_the_teachers_are() -> None:
+def test_the_feature_term_aligns_attention_with_the_teacher() -> None:
     data = maps.Fields(24)
     teacher = geovision.train(fresh(), maps.Fields(60), progress=False).eval()
     inputs = {"coarse": torch.stack([data[n]["inputs"]["coarse"] for n in range(24)])}
@@ -104,7 +106,7 @@ def test_the_feature_term_brings_maps_where_the_teachers_are() -> None:
     assert apart(taught) < 0.8 * apart(alone)
 
 
-def test_what_cannot_be_taught() -> None:
+def test_invalid_students_and_options_are_refused() -> None:
     data = maps.Fields(8)
     with pytest.raises(OptionError, match="feature_weight=-1"):
         geovision.distill(fresh(), fresh(), data, feature_weight=-1.0)
@@ -126,7 +128,7 @@ def run(*arguments: object) -> int:
 
 
 @pytest.mark.parametrize("kind", [IberiaWinters, CoarseRain])
-def test_the_command_gives_the_student_what_the_teacher_takes(
+def test_the_command_gives_the_student_the_inputs_of_the_teacher(
     kind: type[CoarseRain], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = kind.synthetic(tmp_path / "data", 24, seed=1)
@@ -138,9 +140,9 @@ def test_the_command_gives_the_student_what_the_teacher_takes(
     assert teacher.config.predictors == tuple(chosen[1:])
     options = "--alpha", 0.3, "--feature-weight", 1, "--out", tmp_path / "student"
     assert run("distill", tmp_path / "teacher" / "model", "downscale-tiny", *given, *options) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines()[-1] == str(tmp_path / "student" / "model")
-    assert "downscale-tiny teaches downscale-tiny on" in told.err
+    output = capsys.readouterr()
+    assert output.out.splitlines()[-1] == str(tmp_path / "student" / "model")
+    assert "downscale-tiny teaches downscale-tiny on" in output.err
     student = geovision.load(tmp_path / "student" / "model")
     assert student.config.predictors == teacher.config.predictors
     assert student.network.factor == 2

@@ -20,7 +20,7 @@ from geovision.training import create_for, hold_back, needs_validation, select_r
 
 
 def photos(root: Path, *classes: str, count: int = 4) -> ImageFolderDataset:
-    """Write pictures of random blocks, a folder per class, and open them."""
+    """Write images of random blocks, one folder per class, and open the dataset."""
     random = np.random.default_rng(0)
     for name in classes:
         (root / name).mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_classes_of_the_task_need_no_option(tmp_path: Path) -> None:
     assert CCSN(tmp_path).model_kwargs() == {}
 
 
-def test_own_class_names_become_those_of_the_model(tmp_path: Path) -> None:
+def test_user_class_names_become_those_of_the_model(tmp_path: Path) -> None:
     data = photos(tmp_path / "own", "cumulus", "Ci")
     model = geovision.create("cloud-tiny", size=(32, 32))
     adapted = data.adapt_to(model)
@@ -86,7 +86,7 @@ def test_grids_and_predictors_of_the_data_are_those_of_the_model(rain: CoarseRai
         create_for("downscale-tiny", rain, predictors=["wind"])
 
 
-def test_data_without_predictors_name_what_is_missing(tmp_path: Path) -> None:
+def test_missing_predictors_of_the_data_are_named(tmp_path: Path) -> None:
     data = photos(tmp_path, "Ci", "Cu")
     assert data.with_predictors([]) is data
     with pytest.raises(OptionError, match="folder has no predictor 'wind'"):
@@ -103,7 +103,7 @@ def test_recipes_are_found_by_name_and_changed() -> None:
         select_recipe(spec, "long")
 
 
-def test_a_recipe_needs_validation_where_it_watches_it() -> None:
+def test_recipes_that_monitor_validation_require_it() -> None:
     recipe = Recipe(stages=(Stage(epochs=2),))
     assert not needs_validation(recipe)
     assert needs_validation(replace(recipe, keep="best"))

@@ -1,4 +1,4 @@
-"""A training that is killed loses little and ends as if nothing had happened."""
+"""A killed training loses little and resumes to the same result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory):
 
 
 def in_a_process(folder: Path, *calls: str) -> int:
-    """Train in a process of its own after `calls`; its exit status."""
+    """Train in a separate process after `calls`, and return its exit status."""
     code = (
         "import sys; from pathlib import Path; import torch; "
         f"torch.set_num_threads({torch.get_num_threads()}); "
@@ -44,13 +44,13 @@ def in_a_process(folder: Path, *calls: str) -> int:
 EVERY_STEP = "callbacks.CHECKPOINT_SECONDS = 0"
 
 
-def test_killed_twice_and_still_the_same(tmp_path: Path, undisturbed):
+def test_a_training_killed_twice_gives_the_same_result(tmp_path: Path, undisturbed):
     folder = tmp_path / "run"
-    # In the second epoch of the first stage, two of its four steps done and written.
+    # Killed in the second epoch of the first stage; two of its four steps are saved.
     assert in_a_process(folder, EVERY_STEP, "t.die_at_step(7)") == -signal.SIGKILL
     assert position(folder) == (0, 1, 2)
-    # In the first epoch of the second stage, while its third step is written: the file of the
-    # second is what counts.
+    # Killed in the first epoch of the second stage while the third step is saved; the checkpoint of the
+    # second step is used.
     assert in_a_process(folder, EVERY_STEP, "t.die_while_writing(5)") == -signal.SIGKILL
     assert position(folder) == (1, 0, 2)
     assert list(folder.glob(".*.part"))
@@ -59,11 +59,11 @@ def test_killed_twice_and_still_the_same(tmp_path: Path, undisturbed):
     same_as(undisturbed, model, folder)
 
 
-def test_killed_between_checkpoints(tmp_path: Path, undisturbed):
-    """What was done since the last checkpoint is done again, in the same way."""
+def test_a_training_killed_between_checkpoints_gives_the_same_result(tmp_path: Path, undisturbed):
+    """Steps after the last checkpoint are repeated identically."""
     folder = tmp_path / "run"
     assert in_a_process(folder, "t.die_at_step(14)") == -signal.SIGKILL
-    assert position(folder) == (0, 2, 0)  # the end of the first stage; the checkpoints are a minute apart
+    assert position(folder) == (0, 2, 0)  # the end of the first stage; checkpoints are a minute apart
     same_as(undisturbed, run(folder, resume=True), folder)
 
 
@@ -84,8 +84,10 @@ def same_as(undisturbed, model, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("epochs_done", [1, 2, 3, 4])
-def test_stopped_after_any_epoch(tmp_path: Path, undisturbed, monkeypatch: pytest.MonkeyPatch, epochs_done):
-    """Also between the stages, and between the last epoch and the saving of the model."""
+def test_a_training_resumes_after_any_epoch(
+    tmp_path: Path, undisturbed, monkeypatch: pytest.MonkeyPatch, epochs_done
+):
+    """The cases include the ends of stages, and the time between the last epoch and saving."""
     folder, written = tmp_path / "run", []
     ordinary = callbacks.CheckpointWriter._write
 
@@ -102,8 +104,8 @@ def test_stopped_after_any_epoch(tmp_path: Path, undisturbed, monkeypatch: pytes
     same_as(undisturbed, run(folder, resume=True), folder)
 
 
-def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """That validation got no better is remembered: no further epoch is trained."""
+def test_early_stopping_is_kept_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The checkpoint contains the state of early stopping: no further epoch is trained."""
     recipe = Recipe(stages=(Stage(epochs=9, lr=0.5, optimizer="sgd"),), patience=1, precision="32-true")
 
     def attempt(folder: Path, *, resume: bool = False):
@@ -130,7 +132,7 @@ def test_stopped_early_and_killed_before_the_end(tmp_path: Path, monkeypatch: py
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, undisturbed):
-    """The file system refuses the second checkpoint; the first is whole and goes on."""
+    """If the file system refuses the second checkpoint, training resumes from the first."""
     resource = pytest.importorskip("resource")
     folder, ordinary = tmp_path / "run", callbacks.CheckpointWriter._write
     count = []
@@ -162,7 +164,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, undisturbed):
 
 
 def test_two_devices_train_one_model(tmp_path: Path):
-    """Two processes share each batch; the model, the log and the checkpoint are one."""
+    """Two processes share each batch and write one model, one log and one checkpoint."""
     recipe = dataclasses.replace(RECIPE, stages=RECIPE.stages[:1])
     model = geovision.train(
         tiny(),

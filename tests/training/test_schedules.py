@@ -1,5 +1,4 @@
-"""Rates that fall on a plateau, decay that does not fall with them, stopping on the training loss, and
-batches with as many of each class."""
+"""Plateau schedules, decoupled weight decay, early stopping, and balanced batches."""
 
 from __future__ import annotations
 
@@ -23,8 +22,8 @@ from geovision.training.lightning_module import StageModule
 # --- decay --------------------------------------------------------------------------------------
 
 
-def test_decay_by_step_shrinks_weights_alike_at_any_rate():
-    """A gradient of zero leaves the decay alone at work."""
+def test_decay_by_step_is_independent_of_the_rate():
+    """With a gradient of zero, only the decay changes the weights."""
     model = tiny()
     stage = Stage(epochs=4, lr=1e-3, weight_decay=1e-2, decay_by="step", schedule="constant")
     optimizer, _ = optim.build_optimizer(model, stage, 10)
@@ -35,15 +34,15 @@ def test_decay_by_step_shrinks_weights_alike_at_any_rate():
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for number in range(1, 7):
-        if number == 4:  # what a plateau does
+        if number == 4:  # as on a plateau
             for group in optimizer.param_groups:
                 group["lr"] /= 2
         optimizer.step()
         torch.testing.assert_close(weight, first * (1 - 1e-2) ** number, rtol=1e-5, atol=0)
-    assert bias.eq(1.0).all()  # spared, as ever
+    assert bias.eq(1.0).all()  # excluded from decay, as usual
 
 
-def test_decay_by_rate_is_torchs_own():
+def test_decay_by_rate_matches_torch():
     model = tiny()
     optimizer, _ = optim.build_optimizer(model, Stage(epochs=1, lr=1e-3, weight_decay=0.1), 10)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
@@ -54,7 +53,7 @@ def test_decay_by_rate_is_torchs_own():
     torch.testing.assert_close(model.head.linear.weight, first * (1 - 1e-4), rtol=1e-6, atol=0)
 
 
-def test_a_tenth_by_rate_is_a_ten_thousandth_by_step_while_the_rate_is_a_thousandth():
+def test_decay_by_rate_and_by_step_agree_at_a_rate_of_a_thousandth():
     data = Blobs(48)
     constant = with_stage(PLAIN, schedule="constant", lr=1e-3)
     by_rate = train(tiny(), data, with_stage(constant, weight_decay=0.1))
@@ -62,7 +61,7 @@ def test_a_tenth_by_rate_is_a_ten_thousandth_by_step_while_the_rate_is_a_thousan
     assert_same(state(by_rate), state(by_step), tolerance=1e-6)
 
 
-def test_a_rate_of_zero_does_not_divide():
+def test_a_rate_of_zero_is_no_division_by_zero():
     model = tiny()
     optimizer, schedule = optim.build_optimizer(model, Stage(epochs=1, decay_by="step"), 1)
     for parameter in model.parameters():
@@ -85,7 +84,7 @@ def test_decay_by_step_is_for_adamw():
 
 @pytest.fixture
 def losses(monkeypatch: pytest.MonkeyPatch):
-    """Training losses of our choice, epoch by epoch; the training itself runs."""
+    """Set the training losses by epoch; the training itself runs."""
 
     def choose(values: Sequence[float]) -> None:
         given = iter(values)
@@ -108,15 +107,15 @@ ON_A_PLATEAU = Recipe(
 )
 
 
-def test_the_rate_halves_after_so_many_epochs_without_a_better_loss(tmp_path: Path, losses):
+def test_the_rate_halves_after_the_patience_of_the_plateau(tmp_path: Path, losses):
     losses([5, 4, 4, 4.5, 3, 3, 3, 3, 3])
     train(tiny(), Blobs(32), ON_A_PLATEAU, out=tmp_path / "run")
-    # Logged after the epoch's end, so with what its loss has changed.
+    # The rate is logged after the end of the epoch, so it includes the effect of its loss.
     expected = [8e-3, 8e-3, 8e-3, 4e-3, 4e-3, 4e-3, 2e-3, 2e-3, 1e-3]
     assert column(tmp_path / "run", "lr") == pytest.approx(expected)
 
 
-def test_warming_up_and_a_plateau_go_together():
+def test_warmup_can_be_combined_with_a_plateau():
     model = tiny()
     stage = Stage(epochs=4, lr=1.0, warmup=1, schedule="plateau")
     optimizer, schedule = optim.build_optimizer(model, stage, 4)
@@ -128,15 +127,15 @@ def test_warming_up_and_a_plateau_go_together():
     assert rates == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
 
 
-def test_training_stops_on_the_training_loss_without_samples_to_validate_with(tmp_path: Path, losses):
+def test_the_training_loss_can_stop_training_without_validation(tmp_path: Path, losses):
     losses([5, 4, 3, 3, 3, 2, 1, 1, 1])
     recipe = dataclasses.replace(ON_A_PLATEAU, patience=2)
     model = train(tiny(), Blobs(32), recipe, out=tmp_path / "run")
     assert model.training_record["epochs"] == 5
 
 
-def test_the_loss_that_is_watched_is_the_one_that_is_named(tmp_path: Path):
-    """Labels at random: the training loss falls on, that of other samples does not."""
+def test_the_named_loss_is_monitored(tmp_path: Path):
+    """With random labels, the training loss keeps falling, and the validation loss does not."""
     recipe = dataclasses.replace(ON_A_PLATEAU, patience=2, monitor="val_loss")
     recipe = with_stage(recipe, lr=1e-2, epochs=12)
     train(tiny(), Blobs(48, wrong=0.4), recipe, validation=Blobs(48, seed=1, wrong=0.4), out=tmp_path / "v")
@@ -146,14 +145,14 @@ def test_the_loss_that_is_watched_is_the_one_that_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("changes", [{"patience": 3}, {}])
-def test_the_validation_loss_is_watched_only_where_there_is_one(changes):
+def test_monitoring_the_validation_loss_requires_validation(changes):
     recipe = dataclasses.replace(ON_A_PLATEAU, monitor="val_loss", **changes)
     with pytest.raises(OptionError, match="monitor='train_loss'"):
         train(tiny(), Blobs(32), recipe)
 
 
-def test_a_training_on_a_plateau_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, monkeypatch):
-    """Interrupted at every state that the halving has; real losses."""
+def test_an_interrupted_training_on_a_plateau_resumes_identically(tmp_path: Path, monkeypatch):
+    """Interrupt at every state of the schedule, with real losses."""
     recipe = dataclasses.replace(with_stage(ON_A_PLATEAU, plateau=1, epochs=5, decay_by="step"), patience=4)
     whole = train(tiny(), Blobs(48, wrong=0.5), recipe, out=tmp_path / "whole")
     rates = column(tmp_path / "whole", "lr")
@@ -181,7 +180,7 @@ def test_a_training_on_a_plateau_goes_on_as_if_it_had_not_been_stopped(tmp_path:
 
 
 class Lopsided(Blobs):
-    """Blobs of which few are red."""
+    """Blobs with few red ones."""
 
     def __init__(self, n: int, **options) -> None:
         super().__init__(n, **options)
@@ -191,7 +190,7 @@ class Lopsided(Blobs):
         self.pictures, self.labels, self.known = self.pictures[keep], self.labels[keep], self.known[keep]
 
 
-def test_every_step_sees_as_many_of_each_class(tmp_path: Path):
+def test_every_balanced_step_has_equal_class_counts(tmp_path: Path):
     data, model, seen = Lopsided(60), tiny(), []
     step = StageModule.training_step
 
@@ -210,7 +209,7 @@ def test_every_step_sees_as_many_of_each_class(tmp_path: Path):
     assert model.training_record["steps"] == len(seen)
 
 
-def test_a_data_set_that_does_not_tell_its_labels_is_refused():
+def test_a_dataset_without_labels_cannot_be_balanced():
     data = Blobs(32)
     del data.labels
     data.__class__ = type("Silent", (Blobs,), {"__len__": lambda self: 32})
@@ -218,13 +217,13 @@ def test_a_data_set_that_does_not_tell_its_labels_is_refused():
         train(tiny(), data, with_stage(PLAIN, sampling="balanced"))
 
 
-def test_frequencies_are_not_taken_out_of_what_has_none():
+def test_logit_adjustment_is_refused_for_balanced_batches():
     recipe = dataclasses.replace(with_stage(PLAIN, batch_size=12, sampling="balanced"), logit_adjustment=0.5)
     with pytest.raises(OptionError, match="logit_adjustment cannot be used with sampling='balanced'"):
         train(tiny(), Blobs(36), recipe)
 
 
-def test_a_shorter_training_warms_up_for_a_shorter_time():
+def test_a_shorter_training_has_a_shorter_warmup():
     recipe = Recipe((Stage(epochs=6), Stage(epochs=12, warmup=4)))
     assert [(stage.epochs, stage.warmup) for stage in recipe.with_epochs(9).stages] == [(3, 0), (6, 2)]
     assert [(stage.epochs, stage.warmup) for stage in recipe.with_epochs(36).stages] == [(12, 0), (24, 4)]

@@ -1,4 +1,4 @@
-"""Training: it learns, by the recipe, in stages; what it leaves behind and what it leaves alone."""
+"""Training: convergence, recipes, stages, saved files, and unchanged global state."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from geovision.training.logit_adjustment import class_counts
 
 def accuracy(model: GeoModel, data: Blobs) -> float:
     with torch.inference_mode():
-        answer = model(data.pictures.float() / 255).argmax(1)
-    return float((answer == data.labels).float().mean())
+        predicted = model(data.pictures.float() / 255).argmax(1)
+    return float((predicted == data.labels).float().mean())
 
 
-# --- it learns ----------------------------------------------------------------------------------
+# --- convergence --------------------------------------------------------------------------------
 
 
 def test_a_network_learns_in_sixty_steps():
@@ -53,7 +53,7 @@ def test_a_network_learns_in_sixty_steps():
     assert accuracy(model, Blobs(96, seed=1)) > 0.95
 
 
-def test_a_trained_model_tells_what_is_unlike_its_training_set():
+def test_a_trained_model_flags_outliers():
     new = Blobs(60, seed=1)
     model = train(tiny(), Blobs(64), validation=new)
     with torch.inference_mode():
@@ -62,10 +62,10 @@ def test_a_trained_model_tells_what_is_unlike_its_training_set():
     assert float(ordinary.quantile(0.98)) == pytest.approx(1, abs=1e-3)
     assert float((strange > 1).float().mean()) > 0.5
     assert model.predict(1 - new.pictures[strange.argmax()].float() / 255)[0].flags == ("not_a_sky",)
-    assert not train(tiny(), Blobs(48)).head.outlier.fitted, "too few to know"
+    assert not train(tiny(), Blobs(48)).head.outlier.fitted, "too few samples for a fit"
 
 
-def test_mixed_precision_computes_in_half_and_keeps_weights_whole():
+def test_mixed_precision_computes_in_half_and_keeps_float32_weights():
     model, computed = tiny(), set()
     model.head.register_forward_pre_hook(lambda module, given: computed.add(given[0].dtype))
     train(model, Blobs(96), dataclasses.replace(with_stage(PLAIN, epochs=8), precision="bf16-mixed"))
@@ -75,13 +75,13 @@ def test_mixed_precision_computes_in_half_and_keeps_weights_whole():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in half precision")
-def test_half_precision_without_a_gpu_says_what_to_take():
+def test_half_precision_without_a_gpu_names_the_alternatives():
     with pytest.raises(OptionError, match="needs a GPU; use 'auto' or '32-true' on a CPU"):
         train(tiny(), Blobs(32), dataclasses.replace(PLAIN, precision="16-mixed"))
 
 
 def by_hand(model: GeoModel, data: Blobs, recipe: Recipe) -> tuple[GeoModel, GeoModel]:
-    """The same training in plain PyTorch: (last weights, their running average)."""
+    """Train in plain PyTorch; return the last weights and their running average."""
     stage = recipe.stages[0]
     batches = EpochBatches(load_into_memory(data), batch_size=stage.batch_size, seed=(recipe.seed, 0))
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -111,7 +111,7 @@ def by_hand(model: GeoModel, data: Blobs, recipe: Recipe) -> tuple[GeoModel, Geo
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_training_is_what_plain_pytorch_makes_of_the_recipe(ema):
+def test_a_training_matches_plain_pytorch(ema):
     data = Blobs(64)
     recipe = dataclasses.replace(PLAIN, label_smoothing=0.1, ema=ema)
     last, average = by_hand(tiny(), data, recipe)
@@ -123,10 +123,10 @@ def test_a_training_is_what_plain_pytorch_makes_of_the_recipe(ema):
     assert_same(found, expected, tolerance=2e-4)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others():
+def test_the_seed_determines_the_weights():
     recipe = dataclasses.replace(PLAIN, augment=Augment(crop_area=(0.5, 1.0), brightness=0.2, mixup=0.3))
     first = state(train(tiny(drop_rate=0.3), Blobs(48), recipe))
-    torch.manual_seed(99)  # what was drawn before does not matter
+    torch.manual_seed(99)  # previous random numbers have no effect
     model = tiny(drop_rate=0.3)
     torch.manual_seed(77)
     assert_same(state(train(model, Blobs(48), recipe)), first)
@@ -136,37 +136,40 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others():
 
 @pytest.fixture
 def one_thread():
-    """A reader takes one of torch's threads, and another number of them adds up in another order,
-    which bfloat16 shows."""
+    """Use one thread.
+
+    A reader process takes one thread of torch. Another number of threads changes the order of summation,
+    which is visible in bfloat16.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-def test_data_in_memory_and_data_read_as_it_goes_train_alike(monkeypatch, one_thread):
+def test_data_in_memory_and_data_read_on_demand_train_alike(monkeypatch, one_thread):
     stored = state(train(tiny(), Blobs(48)))
     monkeypatch.setattr("geovision.training.trainer.load_into_memory", lambda data, *, workers: None)
     assert_same(state(train(tiny(), Blobs(48), num_workers=1)), stored, tolerance=1e-5)
 
 
-def test_the_threads_that_a_training_gave_to_its_readers_come_back(monkeypatch):
+def test_threads_used_for_reading_are_restored(monkeypatch):
     monkeypatch.setattr("geovision.training.trainer.load_into_memory", lambda data, *, workers: None)
     threads = torch.get_num_threads()
     train(tiny(), Blobs(48), num_workers=1)
     assert torch.get_num_threads() == threads
 
 
-def test_labels_that_are_missing_do_not_count():
+def test_missing_labels_have_no_effect():
     known, unknown = Blobs(48, unlabelled=0.4), Blobs(48, unlabelled=0.4)
-    unknown.pictures[~unknown.known] = 0  # so they do not reach the labels that count through the loss
+    unknown.pictures[~unknown.known] = 0  # so that they do not affect the other labels
     model = train(tiny(), known, with_stage(PLAIN, batch_norm="frozen"))
     other = train(tiny(), unknown, with_stage(PLAIN, batch_norm="frozen"))
     assert not bool(known.known.all())
     assert_same(state(model), state(other), tolerance=1e-5)
 
 
-def test_soft_labels_are_trained_on_and_not_validated_with(tmp_path: Path):
+def test_soft_labels_are_used_for_training_and_not_for_validation(tmp_path: Path):
     recipe = dataclasses.replace(with_stage(PLAIN, epochs=8), conflict_labels="soft")
     model = train(tiny(), Undecided(48), recipe, validation=Undecided(48), out=tmp_path / "run")
     with torch.inference_mode():
@@ -179,13 +182,13 @@ def test_soft_labels_are_trained_on_and_not_validated_with(tmp_path: Path):
         train(tiny(), Blobs(48), recipe)
 
 
-def test_measurements_beside_the_picture_are_trained_too():
+def test_embeddings_of_scalars_are_trained():
     class Measured(Blobs):
         def read_sample(self, index):
             sample = super().read_sample(index)
             inputs = sample["inputs"] | {"scalars": torch.tensor([1.0])}
-            there = torch.tensor([index % 2 == 0])
-            return sample | {"inputs": inputs, "valid": {"scalars": there}}
+            is_valid = torch.tensor([index % 2 == 0])
+            return sample | {"inputs": inputs, "valid": {"scalars": is_valid}}
 
     model = tiny(scalars=["cloud_base_height"])
     before = state(model)
@@ -198,7 +201,7 @@ def test_measurements_beside_the_picture_are_trained_too():
 # --- stages -------------------------------------------------------------------------------------
 
 
-def test_a_linear_probe_leaves_the_backbone_as_it_is():
+def test_a_linear_probe_leaves_the_backbone_unchanged():
     model = tiny()
     before = state(model)
     train(model, Blobs(48), with_stage(PLAIN, train="head"))
@@ -209,7 +212,7 @@ def test_a_linear_probe_leaves_the_backbone_as_it_is():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_frozen_blocks_stay_with_their_statistics():
+def test_frozen_blocks_keep_weights_and_statistics():
     model = tiny()
     before = state(model.network)
     train(model, Blobs(48), with_stage(PLAIN, freeze=2))
@@ -221,7 +224,7 @@ def test_frozen_blocks_stay_with_their_statistics():
     assert torch.equal(model.network.model.bn1.running_mean, before["model.bn1.running_mean"])
 
 
-def test_frozen_statistics_stay_and_weights_do_not():
+def test_frozen_statistics_are_kept_and_weights_are_not():
     model = tiny()
     before = state(model)
     train(model, Blobs(48), with_stage(PLAIN, batch_norm="frozen"))
@@ -231,7 +234,7 @@ def test_frozen_statistics_stay_and_weights_do_not():
     assert not torch.equal(model.network.model.conv1[0].weight, before["network.model.conv1.0.weight"])
 
 
-def test_stages_follow_one_another_at_their_sizes(tmp_path: Path):
+def test_stages_use_their_own_sizes(tmp_path: Path):
     seen = []
 
     class Sized(Blobs):
@@ -250,8 +253,8 @@ def test_stages_follow_one_another_at_their_sizes(tmp_path: Path):
     model = tiny()
     model.register_forward_pre_hook(lambda _, args: sizes.append(tuple(args[0]["image"].shape[-2:])))
     train(model, Sized(48), recipe, validation=Sized(20, seed=1), out=tmp_path / "run")
-    # A crop has half of the area in the mean, so a picture is read sqrt(2) times as large.
-    # Validation stays at the size at which the model will answer.
+    # A crop has half of the area on average, so an image is read sqrt(2) times as large.
+    # Validation uses the size of later predictions.
     assert seen == [(45, 45), (32, 32), (68, 57)]
     assert sizes.count((48, 40)) == 12
     assert set(sizes) == {(32, 32), (48, 40)}
@@ -260,7 +263,7 @@ def test_stages_follow_one_another_at_their_sizes(tmp_path: Path):
     assert model.training_record["epochs"] == 3
 
 
-def test_learning_rates_fall_from_layer_to_layer_and_only_matrices_decay():
+def test_layer_decay_reduces_rates_and_only_matrices_have_weight_decay():
     torch.manual_seed(0)
     model = geovision.create("cloud-vit-small", classes=CLASSES, size=(32, 32))
     stage = Stage(epochs=1, lr=1e-3, head_lr=1e-2, weight_decay=0.1, layer_decay=0.5)
@@ -282,7 +285,7 @@ def test_learning_rates_fall_from_layer_to_layer_and_only_matrices_decay():
         assert decay[f"{vit}{name}"] == 0, name
 
 
-def test_the_learning_rate_rises_and_falls_by_steps():
+def test_the_learning_rate_warms_up_and_falls_by_steps():
     model = tiny()
     stage = Stage(epochs=4, lr=1.0, warmup=1.5)
     optimizer, schedule = optim.build_optimizer(model, stage, 10)
@@ -314,9 +317,9 @@ def test_a_large_gradient_is_clipped():
     assert way(free) > 0.01
 
 
-# --- stopping and keeping -----------------------------------------------------------------------
+# --- early stopping and best weights ------------------------------------------------------------
 
-# Some labels are wrong, so a network that learns them by heart gets worse on others.
+# Some labels are wrong, so that memorizing them increases the loss on other samples.
 OVERFITTING = Recipe(
     stages=(Stage(epochs=12, batch_size=16, lr=1e-2, schedule="constant"),), precision="32-true"
 )
@@ -334,7 +337,7 @@ def test_the_best_weights_are_kept(tmp_path: Path, ema):
     assert loss == pytest.approx(min(losses), abs=1e-4)
 
 
-def test_training_stops_when_validation_gets_no_better(tmp_path: Path):
+def test_training_stops_when_validation_does_not_improve(tmp_path: Path):
     recipe = dataclasses.replace(OVERFITTING, patience=2)
     model = train(
         tiny(), Blobs(48, wrong=0.3), recipe, validation=Blobs(64, seed=1, wrong=0.3), out=tmp_path / "run"
@@ -346,7 +349,7 @@ def test_training_stops_when_validation_gets_no_better(tmp_path: Path):
 
 
 @pytest.mark.parametrize("changes", [{"patience": 3}, {"keep": "best"}])
-def test_the_best_of_nothing_is_refused(changes):
+def test_the_best_epoch_requires_validation(changes):
     with pytest.raises(OptionError, match="validation="):
         train(tiny(), Blobs(32), dataclasses.replace(PLAIN, **changes))
 
@@ -356,7 +359,7 @@ def test_the_best_of_nothing_is_refused(changes):
 
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch):
-    """A model that is fitted in closed form, one that is not fitted, one that cannot be."""
+    """Register a model fitted in closed form, and one that is not fitted."""
 
     def entry(name, fit):
         return ModelSpec(
@@ -383,7 +386,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch):
 def test_a_model_in_closed_form_is_fitted_saved_and_loaded(plugin, tmp_path: Path):
     model = geovision.create("cloud-means", classes=CLASSES, size=(32, 32))
     train(model, Blobs(60), out=tmp_path / "run")
-    # In the units that the network sees, so that fit and forward agree.
+    # The fit uses normalized inputs, as the forward pass does.
     raw = Blobs(60)
     mean = model.normalize({"image": raw.pictures.float() / 255})["image"].mean((2, 3))
     assert torch.allclose(model.network.means[1], mean[raw.labels == 1].mean(0), atol=1e-5)
@@ -394,7 +397,7 @@ def test_a_model_in_closed_form_is_fitted_saved_and_loaded(plugin, tmp_path: Pat
     assert loaded.training_record["samples"] == 60
 
 
-def test_a_model_without_a_fit_comes_back_as_it_was(plugin, tmp_path: Path):
+def test_a_model_without_a_fit_is_unchanged(plugin, tmp_path: Path):
     model = geovision.create("cloud-constant", classes=CLASSES, size=(32, 32))
     before = state(model)
     assert train(model, Blobs(12), out=tmp_path / "run") is model
@@ -402,7 +405,7 @@ def test_a_model_without_a_fit_comes_back_as_it_was(plugin, tmp_path: Path):
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
-# --- the folder ---------------------------------------------------------------------------------
+# --- output folder ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +415,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_training_leaves_its_recipe_its_log_and_its_model(finished: Path):
+def test_a_training_writes_its_recipe_its_log_and_its_model(finished: Path):
     assert sorted(path.name for path in finished.iterdir()) == [
         "last.ckpt",
         "log.csv",
@@ -450,14 +453,14 @@ def test_a_finished_training_is_not_overwritten(finished: Path):
     assert (finished / "model" / "model.safetensors").read_bytes() == before
 
 
-def test_a_finished_training_that_is_resumed_gives_its_model(finished: Path):
+def test_a_finished_training_that_is_resumed_returns_its_model(finished: Path):
     model = train(tiny(), Blobs(32), validation=Blobs(16, seed=1), out=finished, resume=True)
     assert_same(state(model), state(geovision.load(finished / "model")))
     assert model.training_record["epochs"] == 2
 
 
 @pytest.mark.parametrize(
-    ("model", "data", "recipe", "said"),
+    ("model", "data", "recipe", "expected"),
     [
         ({}, {}, with_stage(PLAIN, batch_size=8), "recipe.stages.1.batch_size 16, not 8"),
         ({}, {}, dataclasses.replace(PLAIN, seed=5), "recipe.seed 0, not 5"),
@@ -465,7 +468,7 @@ def test_a_finished_training_that_is_resumed_gives_its_model(finished: Path):
         ({"drop_rate": 0.5}, {}, PLAIN, "options.drop_rate 0.0, not 0.5"),
     ],
 )
-def test_another_training_does_not_go_on_here(finished: Path, model, data, recipe, said):
+def test_another_training_does_not_resume_here(finished: Path, model, data, recipe, expected):
     with pytest.raises(OptionError) as error:
         train(
             tiny(**model),
@@ -475,18 +478,18 @@ def test_another_training_does_not_go_on_here(finished: Path, model, data, recip
             out=finished,
             resume=True,
         )
-    assert said in str(error.value)
+    assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_files_of_others_are_left_alone(tmp_path: Path):
+def test_files_of_other_programs_are_not_overwritten(tmp_path: Path):
     (tmp_path / "last.ckpt").write_bytes(b"mine")
     with pytest.raises(OptionError, match="empty folder"):
         train(tiny(), Blobs(32), out=tmp_path)
     assert (tmp_path / "last.ckpt").read_bytes() == b"mine"
 
 
-def test_a_damaged_checkpoint_is_one_clear_line(finished: Path, tmp_path: Path):
+def test_a_damaged_checkpoint_is_one_line_of_error(finished: Path, tmp_path: Path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.json").write_text((finished / "recipe.json").read_text())
@@ -501,7 +504,7 @@ def test_resuming_needs_a_folder():
         train(tiny(), Blobs(32), resume=True)
 
 
-# --- what does not fit --------------------------------------------------------------------------
+# --- invalid data and options -------------------------------------------------------------------
 
 
 def test_other_classes_are_refused_by_name():
@@ -520,28 +523,28 @@ def test_data_in_other_units_are_refused():
         train(tiny(), Counts(32))
 
 
-def test_no_samples_is_an_error():
+def test_an_empty_dataset_is_an_error():
     with pytest.raises(DatasetError, match="blobs: no sample"):
         train(tiny(), Blobs(0))
 
 
 @pytest.mark.parametrize(
-    ("recipe", "options", "said"),
+    ("recipe", "options", "expected"),
     [
         (dataclasses.replace(PLAIN, stages=()), {}, "one stage or more"),
         (PLAIN, {"devices": "two"}, "devices='two'"),
         (PLAIN, {"devices": 0}, "devices=0"),
     ],
 )
-def test_options_without_meaning_are_refused(recipe, options, said):
-    with pytest.raises(OptionError, match=said):
+def test_invalid_options_are_refused(recipe, options, expected):
+    with pytest.raises(OptionError, match=expected):
         train(tiny(), Blobs(32), recipe, **options)
 
 
-# --- manners ------------------------------------------------------------------------------------
+# --- process state, output and signals ----------------------------------------------------------
 
 
-def test_a_training_leaves_the_process_as_it_was(capfd: pytest.CaptureFixture[str]):
+def test_a_training_restores_the_state_of_the_process(capfd: pytest.CaptureFixture[str]):
     model = tiny()
     model.network.model.conv1[0].weight.requires_grad_(False)
     before = (
@@ -565,7 +568,7 @@ def test_a_training_leaves_the_process_as_it_was(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_is_a_line_an_epoch_on_stderr(capfd: pytest.CaptureFixture[str]):
+def test_progress_is_a_line_per_epoch_on_stderr(capfd: pytest.CaptureFixture[str]):
     train(tiny(), Blobs(32), validation=Blobs(16), progress=True)
     out, err = capfd.readouterr()
     assert out == ""
@@ -575,7 +578,7 @@ def test_progress_is_a_line_an_epoch_on_stderr(capfd: pytest.CaptureFixture[str]
     assert "macro_f1" in lines[1]
 
 
-def test_an_interrupt_says_how_to_go_on(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupt_names_the_option_to_resume(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("geovision.training.callbacks.CHECKPOINT_SECONDS", 0)
     undisturbed = train(tiny(), Blobs(64), out=tmp_path / "whole")
     handler = signal.getsignal(signal.SIGINT)
@@ -601,8 +604,8 @@ def test_the_record_is_plain_json(finished: Path):
     assert config["training"] == geovision.load(finished / "model").training_record
 
 
-def test_frequent_classes_lose_what_they_have_from_being_frequent():
-    """Noise under two labels, one three times as frequent as the other: only the frequencies tell."""
+def test_logit_adjustment_removes_the_class_prior():
+    """Noise with two labels, one three times as frequent: only the frequencies differ."""
     data = Blobs(64)
     data.pictures[:] = torch.randint(256, data.pictures.shape, generator=torch.Generator().manual_seed(0))
     data.labels[:] = torch.tensor([0, 0, 0, 1]).repeat(16)
@@ -618,19 +621,19 @@ def test_frequent_classes_lose_what_they_have_from_being_frequent():
     assert class_counts(data, 3).tolist() == [48, 16, 0]
 
 
-def test_a_model_without_a_bias_for_each_class_keeps_its_prior():
+def test_logit_adjustment_requires_a_bias_per_class():
     model = tiny()
     model.head.linear = nn.Linear(model.head.linear.in_features, 3, bias=False)
     with pytest.raises(OptionError, match="has no bias for each class"):
         train(model, Blobs(32), dataclasses.replace(PLAIN, logit_adjustment=1.0))
 
 
-def test_the_samples_of_a_training_are_gone_when_it_is_over():
+def test_the_samples_of_a_training_are_freed():
     def held() -> int:
         return sum(type(each) is InMemoryDataset for each in gc.get_objects())
 
     before = held()
-    gc.disable()  # it may be long before it comes of itself
+    gc.disable()  # a collection could run by chance
     try:
         train(tiny(), Blobs(32), validation=Blobs(16, seed=1))
         assert held() <= before

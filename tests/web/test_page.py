@@ -1,4 +1,4 @@
-"""The page in a real browser: at a phone's size and a desktop's, answered by the server and on the device."""
+"""The page in a browser, on phone and desktop, with predictions by the server and on the device."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def exported(shipped_onnx: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that somebody may choose."""
+    """Write files that a user may choose."""
     folder = tmp_path_factory.mktemp("photos")
     skies = sorted(sky.write(folder / "skies", 11, seed=3, size=(480, 640)).rglob("*.jpg"))
     shutil.copy(skies[0], folder / "sky.jpg")
@@ -53,7 +53,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @both_ways
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_a_photo_is_answered_as_the_library_answers_it(
+def test_a_photo_is_predicted_as_by_the_library(
     browser: Browser,
     servers: dict[str, Server],
     model: GeoModel,
@@ -71,7 +71,7 @@ def test_a_photo_is_answered_as_the_library_answers_it(
         found = shares(page)
         assert len(found) == 3
         for code, share in expected.top(2):
-            # Browsers decode large photos whole, Pillow at a part of their scale.
+            # Browsers decode large photos completely, Pillow at a reduced scale.
             within = 1.01 if name != "large_turned.jpg" else 5
             assert abs(float(found[cards[code].name.en].split()[0]) - 100 * share) <= within
         assert page.inner_text("#caution") == cards[expected.label].caution.en
@@ -81,7 +81,7 @@ def test_a_photo_is_answered_as_the_library_answers_it(
 
 
 @both_ways
-def test_the_language_changes_and_is_kept(
+def test_the_selected_language_is_kept(
     browser: Browser, servers: dict[str, Server], model: GeoModel, photos: Path, mode: str
 ):
     page = opened(browser, servers[mode], PHONE)
@@ -99,7 +99,7 @@ def test_the_language_changes_and_is_kept(
 
 
 @both_ways
-def test_what_cannot_be_read_is_told_and_the_next_is_answered(
+def test_an_unreadable_file_is_reported_and_the_next_is_predicted(
     browser: Browser, servers: dict[str, Server], photos: Path, mode: str
 ):
     page = opened(browser, servers[mode], PHONE)
@@ -113,7 +113,9 @@ def test_what_cannot_be_read_is_told_and_the_next_is_answered(
 
 
 @both_ways
-def test_what_is_no_sky_is_told(browser: Browser, servers: dict[str, Server], photos: Path, mode: str):
+def test_a_photo_without_sky_is_reported(
+    browser: Browser, servers: dict[str, Server], photos: Path, mode: str
+):
     page = opened(browser, servers[mode], PHONE)
     choose(page, photos / "noise.png")
     assert "does not look like a sky" in page.inner_text("#notices")
@@ -122,7 +124,7 @@ def test_what_is_no_sky_is_told(browser: Browser, servers: dict[str, Server], ph
 
 
 @both_ways
-def test_where_the_model_looked_lies_on_the_picture(
+def test_the_activation_map_is_drawn_over_the_image(
     browser: Browser, servers: dict[str, Server], photos: Path, mode: str
 ):
     page = opened(browser, servers[mode], PHONE)
@@ -137,29 +139,29 @@ def test_where_the_model_looked_lies_on_the_picture(
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_what_shows_where_it_looked_stands_on_the_picture(
+def test_the_button_of_the_map_is_within_the_image(
     browser: Browser, servers: dict[str, Server], photos: Path, size: dict[str, int]
 ):
     page = opened(browser, servers["server"], size)
     choose(page, photos / "sky.jpg")
-    button, picture = (page.locator(name).bounding_box() for name in ("#look", "#picture"))
+    button, image = (page.locator(name).bounding_box() for name in ("#look", "#picture"))
     assert button is not None
-    assert picture is not None
-    assert picture["y"] <= button["y"]
-    assert button["y"] + button["height"] <= picture["y"] + picture["height"]
+    assert image is not None
+    assert image["y"] <= button["y"]
+    assert button["y"] + button["height"] <= image["y"] + image["height"]
     page.context.close()
 
 
 @on_the_device
-def test_on_the_device_no_request_leaves_and_it_works_without_network(
+def test_on_the_device_no_request_is_sent_and_the_page_works_offline(
     browser: Browser, servers: dict[str, Server], photos: Path
 ):
     page = opened(browser, servers["device"], PHONE)
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-    asked: list[str] = []
-    page.context.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.context.on("request", lambda request: urls.append(request.url))
     choose(page, photos / "sky.jpg")
-    assert [url for url in asked if not url.startswith("blob:")] == []
+    assert [url for url in urls if not url.startswith("blob:")] == []
     first = shares(page)
     page.context.set_offline(True)
     page.reload()
@@ -183,7 +185,7 @@ def test_the_page_can_be_installed(browser: Browser, servers: dict[str, Server])
     page.context.close()
 
 
-def test_a_keyboard_is_enough_and_a_reader_hears_the_answer(
+def test_the_page_supports_keyboards_and_screen_readers(
     browser: Browser, servers: dict[str, Server], photos: Path
 ):
     page = opened(browser, servers["server"], DESKTOP)
@@ -202,7 +204,7 @@ def test_a_keyboard_is_enough_and_a_reader_hears_the_answer(
     page.context.close()
 
 
-def test_a_server_that_is_gone_is_told(browser: Browser, servers: dict[str, Server], photos: Path):
+def test_an_unreachable_server_is_reported(browser: Browser, servers: dict[str, Server], photos: Path):
     page = opened(browser, servers["server"], PHONE)
     page.context.set_offline(True)
     choose(page, photos / "sky.jpg")
@@ -211,23 +213,25 @@ def test_a_server_that_is_gone_is_told(browser: Browser, servers: dict[str, Serv
 
 
 @on_the_device
-def test_the_page_weighs_less_than_fifteen_megabytes_without_its_model(servers: dict[str, Server]):
+def test_the_page_is_below_fifteen_megabytes_without_its_model(servers: dict[str, Server]):
     about = servers["device"].ask("GET", "/service-worker.js").body.decode()
     import json
     import re
 
     kept = json.loads(re.search(r"JSON.parse\('(.*)'\)", about)[1])
-    weight = sum(len(servers["device"].ask("GET", f"/{name}").body) for name in kept if name != "model.onnx")
-    assert weight < 15e6
+    size_in_bytes = sum(
+        len(servers["device"].ask("GET", f"/{name}").body) for name in kept if name != "model.onnx"
+    )
+    assert size_in_bytes < 15e6
 
 
-def test_a_dark_screen_gets_a_dark_page(browser: Browser, servers: dict[str, Server]):
-    colours = []
+def test_a_dark_color_scheme_gives_a_dark_page(browser: Browser, servers: dict[str, Server]):
+    colors = []
     for scheme in ("light", "dark"):
         page = opened(browser, servers["server"], PHONE, color_scheme=scheme)
-        colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        colors.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         shot = np.asarray(Image.open(io.BytesIO(page.screenshot())))
         assert shot.size
         page.context.close()
-    light, dark = (sum(map(int, c[4:-1].split(","))) for c in colours)
+    light, dark = (sum(map(int, c[4:-1].split(","))) for c in colors)
     assert dark < 150 < 600 < light

@@ -1,5 +1,7 @@
-"""Radar pictures without torch: the standalone file, the server and the browser read and answer them as the
-library does, and say what is wrong with others."""
+"""Radar images without torch: standalone runtime, server and browser agree with the library.
+
+Unsuitable images are refused with the reason.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ RNG = np.random.default_rng(5)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures that a model of 2 km pixels takes, of other shapes and pixels, and what it does not take."""
+    """Write images with pixels of 2 km and of other sizes and shapes, and images that are refused."""
     folder = tmp_path_factory.mktemp("pictures")
     for index in range(6):
         _, scene = sar_sea.image_at(index, seed=2, pixel_size=2000)
@@ -69,7 +71,7 @@ REFUSED = {
 
 
 def sixteen_bits(counts: np.ndarray) -> bytes:
-    """A PNG of three colours of 16 bits, which Pillow does not write."""
+    """Return a PNG of three colors with 16 bits each, which Pillow does not write."""
     height, width = counts.shape
     rows = np.repeat(counts.astype(">u2")[..., None], 3, axis=2).reshape(height, -1).view(np.uint8)
     data = np.hstack([np.zeros((height, 1), np.uint8), rows]).tobytes()
@@ -87,14 +89,14 @@ def sixteen_bits(counts: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def model(files: Path) -> GeoModel:
-    """Untrained, with opinions, and a score of what is strange."""
+    """Return an untrained model with distinct predictions and a fitted outlier score."""
     torch.manual_seed(0)
     made = geovision.create("polarlow-tiny")
     given = [next(iter_input_items(files / f"sea{n}.png", made.inputs)).load(made.inputs) for n in range(6)]
     batch = torch.stack([each.inputs["image"] for each in given]).float() / 255
-    there = torch.stack([each.valid["image"] for each in given])
+    is_valid = torch.stack([each.valid["image"] for each in given])
     with torch.no_grad():
-        features = made.features({"image": batch}, valid={"image": there})
+        features = made.features({"image": batch}, valid={"image": is_valid})
         made.head.outlier.fit(features)
         made.head.linear.weight.mul_(20 / (features @ made.head.linear.weight.T).std())
         made.head.linear.bias.copy_(-made.head.linear.weight @ features.mean(0))
@@ -111,11 +113,11 @@ def alone(exported: Path) -> onnx_runtime.OnnxModel:
     return onnx_runtime.OnnxModel(exported)
 
 
-# --- the same reading ---------------------------------------------------------------------------
+# --- equal inputs -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_a_picture_is_read_as_the_library_reads_it(
+def test_an_image_is_read_as_by_the_library(
     name: str, alone: onnx_runtime.OnnxModel, model: GeoModel, files: Path
 ):
     path = files / f"{name}.png"
@@ -140,18 +142,18 @@ def test_an_array_is_windowed_and_checked(alone: onnx_runtime.OnnxModel, model: 
         alone.read(np.full((2, 128, 128), 30.0))
 
 
-def test_answers_are_those_of_predict(alone: onnx_runtime.OnnxModel, model: GeoModel, files: Path):
+def test_predictions_equal_those_of_predict(alone: onnx_runtime.OnnxModel, model: GeoModel, files: Path):
     paths = [files / f"{name}.png" for name in ("sea0", "sea1", "sea2", "sea3", "sea4", "sea5", *TAKEN)]
-    answers = alone.predict([alone.read(path) for path in paths])
-    for answer, expected in zip(answers, model.predict(paths, precision="float32"), strict=True):
-        assert answer["label"] == expected.label
-        assert answer["flags"] == list(expected.flags)
-        assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
-    assert {answer["label"] for answer in answers} == {"pos", "neg"}
+    predictions = alone.predict([alone.read(path) for path in paths])
+    for prediction, expected in zip(predictions, model.predict(paths, precision="float32"), strict=True):
+        assert prediction["label"] == expected.label
+        assert prediction["flags"] == list(expected.flags)
+        assert prediction["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
+    assert {prediction["label"] for prediction in predictions} == {"pos", "neg"}
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_other_pictures_are_refused_in_one_line(
+def test_unsuitable_images_are_refused_in_one_line(
     name: str, alone: onnx_runtime.OnnxModel, model: GeoModel, servers: dict[str, Server], files: Path
 ):
     message, _ = REFUSED[name]
@@ -175,15 +177,15 @@ def test_the_server_takes_backscatter_as_an_array(model: GeoModel, servers: dict
     assert reply.json["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
 
 
-def test_an_entry_that_is_no_length_is_told(alone: onnx_runtime.OnnxModel, files: Path, tmp_path: Path):
+def test_an_invalid_pixel_size_is_reported(alone: onnx_runtime.OnnxModel, files: Path, tmp_path: Path):
     content = (files / "sea0.png").read_bytes().replace(b"pixel_size\x002000", b"pixel_size\x002 km")
-    (tmp_path / "it.png").write_bytes(mended(content))
+    (tmp_path / "it.png").write_bytes(with_checksums(content))
     with pytest.raises(onnx_runtime.InputError, match="entry 'pixel_size' is '2 km', which is no length"):
         alone.read(tmp_path / "it.png")
 
 
-def mended(png: bytes) -> bytes:
-    """With the check sums of what is there."""
+def with_checksums(png: bytes) -> bytes:
+    """Return the PNG with correct checksums."""
     written, at = png[:8], 8
     while at < len(png):
         length = struct.unpack(">I", png[at : at + 4])[0]
@@ -193,15 +195,15 @@ def mended(png: bytes) -> bytes:
     return written
 
 
-def test_eight_bits_take_masks_too(model: GeoModel, files: Path, tmp_path: Path):
+def test_int8_models_take_masks(model: GeoModel, files: Path, tmp_path: Path):
     ranges = calibration_inputs(model, [files / f"sea{n}.png" for n in range(6)])
     small = onnx_runtime.OnnxModel(export_onnx(model, tmp_path / "small.onnx", calibration=ranges))
-    (answer,) = small.predict([small.read(files / "sea0.png")])
+    (prediction,) = small.predict([small.read(files / "sea0.png")])
     (expected,) = model.predict(files / "sea0.png")
-    assert answer["label"] == expected.label
+    assert prediction["label"] == expected.label
 
 
-# --- which models have a page -------------------------------------------------------------------
+# --- models with a page -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["hail-convlstm", "downscale-maunet", "biascorrect-quantile-mapping"])
@@ -214,7 +216,7 @@ def test_fields_and_masks_have_no_page(name: str):
 
 
 @pytest.mark.parametrize("name", ["cloud-tiny", "aurora-resnet18", "polarlow-xception", "polarlow-resnet18"])
-def test_models_of_pictures_have_one(name: str):
+def test_models_of_images_have_a_page(name: str):
     validate_page_metadata(build_metadata(tiny(registry.find_model(name))))
 
 
@@ -224,12 +226,12 @@ def test_models_of_pictures_have_one(name: str):
 @in_chromium
 @on_the_device
 @pytest.mark.parametrize("name", TAKEN)
-def test_a_browser_reads_the_same_numbers(
+def test_a_browser_reads_the_same_values(
     name: str, browser: Browser, servers: dict[str, Server], alone: onnx_runtime.OnnxModel, files: Path
 ):
     page = opened(browser, servers["device"], PHONE)
     path = files / f"{name}.png"
-    told = page.evaluate(
+    measured = page.evaluate(
         """async (content) => {
             const file = new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))]);
             const { measure } = await import("./measurements.js");
@@ -240,15 +242,15 @@ def test_a_browser_reads_the_same_numbers(
         base64.b64encode(path.read_bytes()).decode(),
     )
     expected = alone.read(path)
-    np.testing.assert_array_equal(told[0], np.rint(expected["image"].ravel() * 255))
-    np.testing.assert_array_equal(told[1], expected["image_valid"].ravel())
+    np.testing.assert_array_equal(measured[0], np.rint(expected["image"].ravel() * 255))
+    np.testing.assert_array_equal(measured[1], expected["image_valid"].ravel())
     page.context.close()
 
 
 @in_chromium
 @both_ways
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_the_page_answers_as_the_library(
+def test_the_page_predicts_as_the_library(
     browser: Browser,
     servers: dict[str, Server],
     model: GeoModel,
@@ -279,7 +281,9 @@ def test_the_page_answers_as_the_library(
 
 @in_chromium
 @both_ways
-def test_the_page_says_what_is_wrong(browser: Browser, servers: dict[str, Server], files: Path, mode: str):
+def test_the_page_reports_unsuitable_images(
+    browser: Browser, servers: dict[str, Server], files: Path, mode: str
+):
     page = opened(browser, servers[mode], PHONE)
     for name, messages in REFUSED.items():
         choose(page, files / name)
@@ -292,7 +296,7 @@ def test_the_page_says_what_is_wrong(browser: Browser, servers: dict[str, Server
 
 @in_chromium
 @both_ways
-def test_what_looks_strange_is_told(
+def test_an_unusual_image_is_reported(
     browser: Browser, servers: dict[str, Server], model: GeoModel, files: Path, mode: str
 ):
     (expected,) = model.predict(files / "fine.png")
@@ -305,7 +309,7 @@ def test_what_looks_strange_is_told(
 
 @in_chromium
 @both_ways
-def test_the_map_lies_on_the_middle_and_the_rest_is_dark(
+def test_the_map_covers_the_center_and_the_rest_is_darkened(
     browser: Browser, servers: dict[str, Server], files: Path, mode: str
 ):
     page = opened(browser, servers[mode], PHONE)
@@ -315,7 +319,7 @@ def test_the_map_lies_on_the_middle_and_the_rest_is_dark(
     page.wait_for_selector("#look[aria-pressed=true]")
     after = canvas(page)
     unseen = np.ones(before.shape[:2], bool)
-    unseen[36:164, 36:164] = False  # the middle 128 of 200 pixels
+    unseen[36:164, 36:164] = False  # the center 128 of 200 pixels
     dark = before[unseen] * 0.22 + np.array([0, 0, 40]) * 0.78
     assert np.abs(after[unseen] - dark).max() < 2
     assert (after[~unseen] != before[~unseen]).any()
@@ -323,7 +327,7 @@ def test_the_map_lies_on_the_middle_and_the_rest_is_dark(
 
 
 def canvas(page) -> np.ndarray:
-    """The picture on the page, ``(y, x, 3)``."""
+    """Return the image on the page, shape (y, x, 3)."""
     url = page.evaluate("document.getElementById('picture').toDataURL()")
     with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
         return np.asarray(image.convert("RGB")).astype(float)
@@ -331,7 +335,7 @@ def canvas(page) -> np.ndarray:
 
 @in_chromium
 @on_the_device
-def test_static_files_answer_without_a_network(browser: Browser, servers: dict[str, Server], files: Path):
+def test_static_files_work_without_a_network(browser: Browser, servers: dict[str, Server], files: Path):
     page = opened(browser, servers["device"], PHONE)
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     choose(page, files / "sea3.png")
