@@ -135,7 +135,7 @@ class Counts:
 
 
 def _csi(counts: NDArray[np.integer]) -> float:
-    """Return the CSI, or NaN where hail is neither observed nor predicted."""
+    """Return the CSI, or NaN without observed and predicted hail."""
     return float(counts[0] / counts.sum()) if counts.sum() else float("nan")
 
 

@@ -215,7 +215,7 @@ def test_the_shipped_weights_bring_their_card_and_licence():
     told = build_metadata(model)
     assert told["license"] == "Apache-2.0"
     assert "doi:10.7910/DVN/CADDPD" in told["trained_on"]
-    assert "## What it is bad at" in told["card"]
+    assert "## Limitations" in told["card"]
     assert told["temperature"] == pytest.approx(1.0961, abs=1e-4)
     assert len(told["sha256"]) == 64
 
