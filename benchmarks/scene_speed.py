@@ -5,8 +5,8 @@ The measurements are:
 - ``bare``: the optimized network on ready float windows in memory;
 - ``asking``: the inference engine, from counts on disk to predictions of all windows;
 - ``whole``: the complete command, from the scene to maps, detections and image;
-- ``plain``: a simple loop that reads, converts, averages and predicts each window, in batches of equal size, and
-  adds the predictions to two arrays. It writes no files.
+- ``plain``: a simple loop that reads, converts, averages and predicts each window, in batches of equal
+  size, and adds the predictions to two arrays. It writes no files.
 
 The first two are measured in alternating turns, so that other work on the machine affects both equally.
 

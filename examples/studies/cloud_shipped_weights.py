@@ -111,8 +111,8 @@ OUTLIERS = Path(__file__).parents[2] / "benchmarks" / "cloud_outliers" / "shippe
 
 OUTLIER_LINES = """\
 - Outlier score of images without sky ({count}: photos and drawings, radar, SAR, terrain, rain maps) against
-  photos of the held-out fold: area under the ROC curve {auroc:.3f}. At a threshold that {flagged:.0f} % of the
-  photos exceed, {found:.0f} % of the images are flagged. Measured on {folds}
+  photos of the held-out fold: area under the ROC curve {auroc:.3f}. At a threshold that {flagged:.0f} %
+  of the photos exceed, {found:.0f} % of the images are flagged. Measured on {folds}
   trained by the same recipe."""
 
 BODY = """
