@@ -218,7 +218,7 @@ def test_the_shipped_weights_have_their_card_and_license():
     metadata = build_metadata(model)
     assert metadata["license"] == "Apache-2.0"
     assert "doi:10.7910/DVN/CADDPD" in metadata["trained_on"]
-    assert "## What it is bad at" in metadata["card"]
+    assert "## Limitations" in metadata["card"]
     assert metadata["temperature"] == pytest.approx(1.0961, abs=1e-4)
     assert len(metadata["sha256"]) == 64
 
