@@ -112,7 +112,7 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
         "mib_before": round(before * 1e6 / 2**20),
         "cells": "x".join(map(str, found.grid.shape)),
         "windows": found.windows,
-        "asked": found.windows - found.skipped,
+        "predicted_windows": found.windows - found.skipped,
         "seconds": round(time.perf_counter() - begun, 1),
         **{f"{step}_s": round(value, 1) for step, value in found.seconds.items()},
         "threads": torch.get_num_threads(),

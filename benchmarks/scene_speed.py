@@ -3,7 +3,7 @@
 The measurements are:
 
 - ``bare``: the optimized network on ready float windows in memory;
-- ``asking``: the inference engine, from counts on disk to predictions of all windows;
+- ``engine``: the inference engine, from counts on disk to predictions of all windows;
 - ``whole``: the complete command, from the scene to maps, detections and image;
 - ``plain``: a simple loop that reads, converts, averages and predicts each window, in batches of equal
   size, and adds the predictions to two arrays. It writes no files.
@@ -111,11 +111,11 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     job = WindowTask(SingleInputSource(spec.name, counts), windows, LocalPredictor(prepared), BATCH)
     ready = torch.rand(4 * BATCH, len(spec.channels), *spec.size)
     number = len(windows.row_starts) * len(windows.column_starts)
-    took: dict[str, list[tuple[float, float]]] = {"bare": [], "asking": []}
+    took: dict[str, list[tuple[float, float]]] = {"bare": [], "engine": []}
     for turn in range(turns + 1):
         found = {
             "bare": both(lambda: bare(prepared, ready, number)),
-            "asking": both(
+            "engine": both(
                 lambda: sliding_window_predict(job, folder, ExecutorConfig(), lambda done, whole: None)
             ),
         }
@@ -139,8 +139,8 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
         "windows": number,
         "batch": BATCH,
         **{f"{name}_windows_per_s": round(value, 2) for name, value in best.items()},
-        "asking_over_bare": round(wall["bare"] / wall["asking"], 3),
-        "asking_over_bare_by_processor_time": round(processor["bare"] / processor["asking"], 3),
+        "engine_over_bare": round(wall["bare"] / wall["engine"], 3),
+        "engine_over_bare_by_processor_time": round(processor["bare"] / processor["engine"], 3),
         "whole_over_plain": round(best["whole"] / best["plain"], 2),
         **{f"{name}_s": round(value, 1) for name, value in whole.seconds.items()},
         "threads": torch.get_num_threads(),

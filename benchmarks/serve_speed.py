@@ -10,7 +10,7 @@ response has arrived, so clients also take processor time from the server, as li
   the browser computes.
 
     python benchmarks/serve_speed.py crowd
-    python benchmarks/serve_speed.py long --questions 20000
+    python benchmarks/serve_speed.py long --requests 20000
     python benchmarks/serve_speed.py flood browser
 
 The script appends rows to ``serve_speed.csv`` in its folder. It needs the extra serve, and Chromium for
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", nargs="+", choices=("crowd", "long", "flood", "browser"), help="measurements")
     parser.add_argument("--clients", type=int, default=8, help="number of clients")
-    parser.add_argument("--questions", type=int, default=2000, help="number of requests")
+    parser.add_argument("--requests", type=int, default=2000, help="number of requests")
     parser.add_argument("--int8", action="store_true", help="serve the model in 8 bits")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -164,14 +164,14 @@ def measured(
     others = sum(n for status, n in statuses.items() if status not in {GOOD, 503, *BAD})
     return {
         "clients": clients,
-        "questions": count,
-        "answered": statuses[GOOD],
+        "requests": count,
+        "predicted": statuses[GOOD],
         "refused_bad_files": sum(statuses[status] for status in BAD),
         "shed_503": statuses[503],
         "lost_or_other": others,
         "p50_ms": round(1000 * float(p50), 1),
         "p99_ms": round(1000 * float(p99), 1),
-        "answers_per_s": round(statuses[GOOD] / seconds, 1),
+        "predictions_per_s": round(statuses[GOOD] / seconds, 1),
     }
 
 
@@ -183,7 +183,7 @@ def crowd(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterat
     with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         measured(port, options.clients, 100, photos["640x480"], [])  # warm-up
         for kind, share in (("640x480", 1), ("12 megapixels", 4)):
-            row = measured(port, options.clients, options.questions // share, photos[kind], [])
+            row = measured(port, options.clients, options.requests // share, photos[kind], [])
             yield {"photos": kind} | row | {"memory_mb": round(resident(process), 1)}
 
 
@@ -192,7 +192,7 @@ def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterato
     with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         measured(port, options.clients, 1000, photos["640x480"], photos["bad"], 20)
         before = resident(process)
-        row = measured(port, options.clients, options.questions, photos["640x480"], photos["bad"], 20)
+        row = measured(port, options.clients, options.requests, photos["640x480"], photos["bad"], 20)
         yield (
             {"photos": "640x480"}
             | row
@@ -207,7 +207,7 @@ def flood(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterat
     """Yield the row of 200 clients at the same time."""
     with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
         measured(port, 8, 100, photos["640x480"], [])
-        row = measured(port, 200, options.questions, photos["640x480"], [])
+        row = measured(port, 200, options.requests, photos["640x480"], [])
         yield {"photos": "640x480"} | row | {"memory_mb": round(resident(process), 1)}
 
 
@@ -236,8 +236,8 @@ def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iter
             yield {
                 "photos": kind,
                 "ready_s": round(ready, 2),
-                "first_answer_s": round(times[0], 2),
-                "later_answers_s": round(float(np.median(times[1:])), 3),
+                "first_prediction_s": round(times[0], 2),
+                "later_predictions_s": round(float(np.median(times[1:])), 3),
             }
         chromium.close()
 

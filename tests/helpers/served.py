@@ -46,7 +46,9 @@ class Server:
     def url(self) -> str:
         return f"http://localhost:{self.port}/"
 
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body=body, headers=headers or {})
@@ -57,7 +59,7 @@ class Server:
             connection.close()
 
     def predict(self, picture: bytes) -> Reply:
-        return self.ask("POST", "/api/predict", picture, {"Content-Type": "application/octet-stream"})
+        return self.request("POST", "/api/predict", picture, {"Content-Type": "application/octet-stream"})
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def serving(
     *,
     mode: Mode = "server",
     limits: ServerLimits | None = None,
-    answer_all: Any = None,
+    predict_batch: Any = None,
 ) -> Iterator[Server]:
     """Serve an exported model.
 
@@ -76,12 +78,12 @@ def serving(
         folder: Folder for the files of the page.
         mode: Place of inference.
         limits: Limits of the server. Default: no rate limit.
-        answer_all: Replacement for the batch prediction of the model. Default: None.
+        predict_batch: Replacement for the batch prediction of the model. Default: None.
     """
     limits = limits or ServerLimits(rate_limit=0)
     predictor = BatchPredictor(file, limits)
     site = write_site(folder, predictor.metadata, mode, file)
-    app = build_app(predictor.metadata, answer_all or predictor.predict_batch, site, limits)
+    app = build_app(predictor.metadata, predict_batch or predictor.predict_batch, site, limits)
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = uvicorn.Server(uvicorn_config(app, limits, ServerAddress()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

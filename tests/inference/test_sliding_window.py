@@ -308,7 +308,7 @@ def test_a_dense_model_predicts_a_map_of_any_size(tmp_path: Path, kind: str, fac
         batch_size=3,
         progress=lambda what, done, whole: stages.append(what),
     )
-    assert (set(stages), found.layers) == ({"asking", "merging"}, (head.target.name,))
+    assert (set(stages), found.layers) == ({"predicting", "merging"}, (head.target.name,))
     with rasterio.open(found.files["answer"]) as dataset:
         predicted = dataset.read(1)
         assert dataset.descriptions == found.layers
