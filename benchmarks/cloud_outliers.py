@@ -169,12 +169,12 @@ SCORES: dict[str, Callable[[Fold], tuple[Score, int]]] = {
 # --- data ---------------------------------------------------------------------------------------
 
 
-def features_of(model: GeoModel, pictures: list[np.ndarray]) -> Tensor:
+def features_of(model: GeoModel, images: list[np.ndarray]) -> Tensor:
     """Return features of images, shape (y, x, 3), resized to the model's input size."""
     height, width = model.inputs[0].size or (224, 224)
     found = []
-    for picture in pictures:
-        resized = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    for image in images:
+        resized = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
         with torch.no_grad():
             found.append(model.features(torch.from_numpy(resized).permute(2, 0, 1)[None].float() / 255))
     return torch.cat(found).double()
@@ -189,18 +189,18 @@ def strange_pictures(root: Path) -> dict[str, list[np.ndarray]]:
     return kinds
 
 
-def of_backbone(model: GeoModel, data: ImageDataset, pictures: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
+def of_backbone(model: GeoModel, data: ImageDataset, images: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
     """Yield five folds of the features of a network that was not trained on photos of the sky."""
     known = collect_predictions(model, data, features=True, progress=True)
     assert known.features is not None
     features = known.features.double()
-    strange = {kind: features_of(model, some) for kind, some in pictures.items()}
+    strange = {kind: features_of(model, some) for kind, some in images.items()}
     for training, test in data.folds(k=5, seed=0):
         of = getattr(model.network, "outlier_features", None)
         yield Fold(features[training], known.labels[training], features[test], strange, None, of)
 
 
-def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
+def of_folds(folder: Path, data: ImageDataset, images: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
     """Yield the finished folds of a cross-validation, each with its model."""
     for path in sorted(folder.glob("fold-*/predictions.npz")):
         model = geovision.load(path.parent / "training" / "model")
@@ -210,7 +210,7 @@ def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarr
         rest = sorted(set(range(len(data))) - set(held_out.positions.tolist()))
         known = collect_predictions(model, data.subset(rest), features=True, progress=True)
         assert known.features is not None
-        strange = {kind: features_of(model, some) for kind, some in pictures.items()}
+        strange = {kind: features_of(model, some) for kind, some in images.items()}
 
         def head(features: Tensor, model: GeoModel = model) -> Tensor:
             with torch.no_grad():
@@ -251,12 +251,12 @@ def main() -> None:
     options = parser.parse_args()
 
     data = geovision.load_dataset("ccsn", options.data / "ccsn")
-    pictures = strange_pictures(options.data)
+    images = strange_pictures(options.data)
     if options.cross_validation:
-        folds = of_folds(options.cross_validation, data, pictures)
+        folds = of_folds(options.cross_validation, data, images)
     else:
         weights = options.weights or options.data / "imagenet" / "mobilenetv2_100.safetensors"
-        folds = of_backbone(geovision.create(options.model, backbone_weights=weights), data, pictures)
+        folds = of_backbone(geovision.create(options.model, backbone_weights=weights), data, images)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in options.scores}
     for fold in folds:
         for name, own in rows.items():
@@ -274,7 +274,7 @@ def main() -> None:
             "folds": len(next(iter(rows.values()))),
             "photos": len(data),
             "data_digest": data_digest([str(path) for path in data.paths]),
-            "pictures": {kind: len(some) for kind, some in pictures.items()},
+            "pictures": {kind: len(some) for kind, some in images.items()},
             "passed": PASS,
             **run_provenance(),
         },
