@@ -29,7 +29,7 @@ test-area: $(INSTALLED)
 	@test -d "tests/$(AREA)" && test -n "$(AREA)" || { echo "AREA is a folder of tests/, such as metrics" >&2; exit 2; }
 	$(PYTEST) tests/$(AREA)
 
-# Run the long studies and the exports at full size, which `make test` leaves out.
+# Run the long studies and the exports at full size, which `make test` skips.
 slow: $(INSTALLED)
 	$(PYTEST) -m slow
 
@@ -53,8 +53,8 @@ docs: $(INSTALLED)
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "geovision needs Python 3.11 or newer, and none is on the PATH;" \
-		"install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "geovision needs Python 3.11 or newer, and the PATH contains none;" \
+		"install one, or run: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"geovision needs Python 3.11 or newer; %s is %d.%d" % ((sys.executable,) + tuple(sys.version_info[:2])))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -64,11 +64,11 @@ $(INSTALLED): pyproject.toml
 	@$(BIN)/python -c 'from geovision.web import bring_own; bring_own()'
 	@touch $@
 
-# A local folder of wheels may hold a CPU build of torch; beside the ordinary torchvision it cannot
-# be imported. Both from the package index fit together.
+# A local folder of wheels may contain a CPU build of torch, which is incompatible with the standard
+# torchvision. The builds of the package index are compatible with each other.
 .PHONY: mend
 mend:
-	@echo "torch and torchvision do not fit together; taking both from the package index" >&2
+	@echo "torch and torchvision are incompatible; installing both from the package index" >&2
 	@PIP_CONFIG_FILE=/dev/null env -u PIP_FIND_LINKS $(BIN)/python -m pip install -qq \
 		--disable-pip-version-check --upgrade --force-reinstall torch torchvision
 	@$(BIN)/python -c 'import torchvision' || { $(BIN)/geovision doctor; exit 1; }

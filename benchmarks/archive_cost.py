@@ -1,13 +1,13 @@
-"""What an archive of THEMIS frames costs: processor time of each step, and from it days of many workers.
+"""Processor time of each step of an archive of THEMIS frames, and the duration for 700 million frames.
 
-Takes real files, for generated noise is packed otherwise: the minutes of 20 frames that the University of
-Calgary publishes. Processor time of one thread, the best of several turns, so that other work on the
-machine counts little. A worker does one step after the other; workers share no processor, but they share the
-disk or the network that frames come from.
+The script uses real files, because generated noise compresses differently: minutes of 20 frames that the
+University of Calgary publishes. It measures processor time of one thread and reports the best of several
+turns, so that other work on the machine has little influence. A worker performs the steps in sequence.
+Workers do not share a processor, but they share the disk or the network that the frames come from.
 
     python benchmarks/archive_cost.py ../shared/data/themis
 
-Appends rows to ``archive_cost.csv`` beside this file, and prints what 700 million frames cost.
+The script appends rows to ``archive_cost.csv`` in its folder, and prints the cost of 700 million frames.
 """
 
 from __future__ import annotations
@@ -35,61 +35,63 @@ from geovision.provenance import git_commit
 from geovision.readers.images import rgb_counts
 
 ARCHIVE = 700_000_000
-"""Frames of THEMIS, all stations and years."""
+"""Number of THEMIS frames of all stations and years."""
 
 WORKERS = (1, 16, 256)
 LINKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9}
-"""Bytes a second that all workers together are given; 0.125e9 is a hard disk, too."""
+"""Transfer rate in bytes per second for all workers together; 0.125e9 is also the rate of a hard disk."""
 
 MODELS = {"aurora-resnet18": 128, "aurora-mobilenetv2": 224}
-READING = FrameConfig(channels="grey", sites={"gill": (56.38, -94.64)})
+CONFIG = FrameConfig(channels="grey", sites={"gill": (56.38, -94.64)})
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments()
     torch.set_num_threads(1)
     files = sorted(map(str, options.files.glob("*.pgm.gz")))
-    reading = calibrate_cameras(options.files, READING, stretch=True, circle=True).merge_into(READING)
+    config = calibrate_cameras(options.files, CONFIG, stretch=True, circle=True).merge_into(CONFIG)
     for name, side in MODELS.items():
         torch.manual_seed(0)
-        row = measured(geovision.create(name, size=(side, side)), files, reading, options.turns)
+        row = measured(geovision.create(name, size=(side, side)), files, config, options.turns)
         append(Path(__file__).with_suffix(".csv"), row, show=True)
         for workers in WORKERS:
-            print(f"  {workers:3d} workers: {told(row, workers)}")
+            print(f"  {workers:3d} workers: {duration(row, workers)}")
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("files", type=Path, help="folder of minutes of THEMIS, 20140310_0600_gill_….pgm.gz")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("files", type=Path, help="folder of THEMIS minutes, 20140310_0600_gill_….pgm.gz")
+    parser.add_argument("--turns", type=int, default=5, help="number of turns")
     return parser.parse_args()
 
 
-def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int) -> dict[str, object]:
-    """Milliseconds a frame of each step, and bytes a frame that are read and written."""
+def measured(model: GeoModel, files: list[str], config: FrameConfig, turns: int) -> dict[str, object]:
+    """Return ms per frame of each step, and bytes read and written per frame."""
     spec = model.inputs[0]
     frames = [frame for file in files for frame in read_frames(file, None)]
     prepared = optimize_model(model, "auto")
     size = batch_size_for(model)
     batch = {spec.name: torch.zeros(size, 3, *(spec.size or ()), dtype=torch.uint8)}
 
-    def shown() -> list[np.ndarray]:
-        pictures = (Image.fromarray(reading.image(frame)[0]) for frame in frames)
-        return [rgb_counts(picture, spec, spec.size) for picture in pictures]
+    def decoded() -> list[np.ndarray]:
+        images = (Image.fromarray(config.image(frame)[0]) for frame in frames)
+        return [rgb_counts(image, spec, spec.size) for image in images]
 
-    def answered() -> list[Row]:
-        return predict_rows(model, files, reading)
+    def predicted() -> list[Row]:
+        return predict_rows(model, files, config)
 
     count = len(frames)
     own = {
         "read": best(lambda: [frame for file in files for frame in read_frames(file, None)], count, turns),
-        "picture": best(shown, count, turns),
+        "picture": best(decoded, count, turns),
         "network": best(lambda: prepared(batch, {}), size, turns),
-        "rows": best(answered, count, turns),
+        "rows": best(predicted, count, turns),
     }
     with tempfile.TemporaryDirectory() as folder:
         geovision.predict_archive(
-            model, files, folder, frame_config=reading, executor_config=ExecutorConfig(0)
+            model, files, folder, frame_config=config, executor_config=ExecutorConfig(0)
         )
         written = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / count
     return {
@@ -107,7 +109,7 @@ def measured(model: GeoModel, files: list[str], reading: FrameConfig, turns: int
 
 
 def best(step: Callable[[], object], frames: int, turns: int) -> float:
-    """Milliseconds of processor time a frame."""
+    """Return the smallest processor time in ms per frame."""
     taken = []
     for _ in range(turns):
         begun = time.process_time()
@@ -116,12 +118,12 @@ def best(step: Callable[[], object], frames: int, turns: int) -> float:
     return 1000 * min(taken) / frames
 
 
-def told(row: dict[str, object], workers: int) -> str:
-    """How long an archive takes, by processors and by each link; the longer of the two counts."""
+def duration(row: dict[str, object], workers: int) -> str:
+    """Return the duration of an archive by computation and by each link; the longer one limits."""
     computed = ARCHIVE * float(str(row["rows_ms"])) / 1000 / workers
     read = {link: ARCHIVE * float(str(row["bytes_read"])) / rate for link, rate in LINKS.items()}
-    asked = float(str(row["bytes_read"])) * ARCHIVE / computed / 1e6
-    return f"{_days(computed)} of computing, which asks for {asked:,.0f} MB/s; " + ", ".join(
+    needed = float(str(row["bytes_read"])) * ARCHIVE / computed / 1e6
+    return f"{_days(computed)} of computation, which needs {needed:,.0f} MB/s; " + ", ".join(
         f"{link} alone takes {_days(seconds)}" for link, seconds in read.items()
     )
 

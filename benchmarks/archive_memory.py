@@ -1,8 +1,8 @@
-"""Peak memory of `geovision.predict_archive`, of its driver and of one worker, by size of the archive.
+"""Peak memory of `geovision.predict_archive`, for the driver and one worker, by size of the archive.
 
     python benchmarks/archive_memory.py                      # 1,000 and 20,000 frames
 
-Appends rows to ``archive_memory.csv`` beside this file.
+The script appends rows to ``archive_memory.csv`` in its folder.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from geovision.provenance import git_commit
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments(__doc__ or "", frames=(1000, 20000), turns=1)
     for model, source, root in archives(options):
         append(options.out / "archive_memory.csv", memory(model, source, root), show=True)
 
 
 def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
-    """Largest resident memory of the driver and of one worker while an archive runs."""
+    """Return the largest resident memory of the driver and of one worker during an archive."""
     watch = Watch()
     watch.start()
     begun = time.perf_counter()
@@ -47,7 +48,7 @@ def memory(model: GeoModel, source: Path, root: Path) -> dict[str, object]:
 
 
 class Watch(threading.Thread):
-    """The largest memory of this process and of its children together, looked at ten times a second."""
+    """Peak memory of this process and of its children together, sampled ten times per second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -55,6 +56,7 @@ class Watch(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        """Sample the memory until `stop` is called."""
         this = psutil.Process()
         while not self._ended.wait(0.1):
             self.driver = max(self.driver, this.memory_info().rss)
@@ -62,11 +64,12 @@ class Watch(threading.Thread):
             for child in this.children(recursive=True):
                 try:
                     children += child.memory_info().rss
-                except psutil.Error:  # it has just ended
+                except psutil.Error:  # the process has ended
                     continue
             self.workers = max(self.workers, children)
 
     def stop(self) -> None:
+        """End the sampling."""
         self._ended.set()
         self.join()
 

@@ -1,11 +1,11 @@
-"""Processor time that a frame of an archive takes, beside two usual ways, each with one thread.
+"""Processor time per frame of an archive, compared with two common methods, each with one thread.
 
-The ways are those of `archive_speed.py`: a plain loop, the pipeline of transformers, `predict_archive` in
-this process (it writes a table, too). Other work on the machine changes these times little.
+The methods are those of `archive_speed.py`: a plain loop, the pipeline of transformers, and `predict_archive`
+in this process, which also writes a table. Other work on the machine changes these times little.
 
     python benchmarks/archive_one_thread.py
 
-Appends rows to ``archive_one_thread.csv`` beside this file.
+The script appends rows to ``archive_one_thread.csv`` in its folder.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from geovision.models.geomodel import GeoModel
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments(__doc__ or "", frames=(256,), turns=3)
     torch.set_num_threads(1)
     for model, source, root in archives(options):
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def one_thread(model: GeoModel, source: Path, root: Path, options: argparse.Namespace) -> dict[str, object]:
-    """Milliseconds of processor time a frame of each way, in this process."""
+    """Return ms of processor time per frame for each method, in this process."""
     files = sorted(source.glob("*.png"))
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_loop(model, files),

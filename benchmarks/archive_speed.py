@@ -1,15 +1,15 @@
-"""Frames per second of `geovision.predict_archive` beside two usual ways, on the same files.
+"""Frames per second of `geovision.predict_archive`, compared with two common methods on the same files.
 
-(a) is the loop that one writes first: Pillow, timm's transform, batches of 32, float32, torch's default
-threads. (b) is the image-classification pipeline of transformers with timm's network in it, batches of
-32; it is left out where transformers is not installed. Neither writes a table; the archive does. All
-take the same generated frames as PNG. The ways take turns, the best turn of each counts; the archive has a
-process for each processor, whose start counts (``start_s``: an archive of one frame).
+Method (a) is a plain loop: Pillow, the transform of timm, batches of 32, float32, and the default threads of
+torch. Method (b) is the image-classification pipeline of transformers with a network of timm, in batches of
+32; it is skipped if transformers is not installed. Only the archive writes a table. All methods read the same
+generated PNG frames. The methods alternate, and the best turn of each counts. The archive uses one process
+per processor; their start is included (``start_s``: an archive of one frame).
 
-    pip install transformers                                 # for (b); no part of geovision's extras
+    pip install transformers                                 # for (b); not in the extras of geovision
     python benchmarks/archive_speed.py
 
-Appends rows to ``archive_speed.csv`` beside this file.
+The script appends rows to ``archive_speed.csv`` in its folder.
 """
 
 from __future__ import annotations
@@ -42,28 +42,30 @@ from geovision.provenance import git_commit
 MODELS = ("aurora-resnet18", "aurora-mobilenetv2")
 SIZES = {"aurora-mobilenetv2": 224}
 SIZE = 128
-READING = FrameConfig(pattern="%Y%m%d_%H%M%S_*.png")
+CONFIG = FrameConfig(pattern="%Y%m%d_%H%M%S_*.png")
 BATCH = 32
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments(__doc__ or "", frames=(3000,), turns=3)
     for model, source, root in archives(options):
         append(options.out / "archive_speed.csv", speed(model, source, root, options), show=True)
 
 
-def arguments(told: str, *, frames: tuple[int, ...], turns: int) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS)
+def arguments(description: str, *, frames: tuple[int, ...], turns: int) -> argparse.Namespace:
+    """Parse the command line of an archive benchmark."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS, help="names in the registry")
     parser.add_argument("--frames", type=int, nargs="+", default=frames, help="sizes of the archive")
-    parser.add_argument("--turns", type=int, default=turns, help="of each way")
-    parser.add_argument("--precision", default="auto", help="of the archive")
+    parser.add_argument("--turns", type=int, default=turns, help="number of turns of each method")
+    parser.add_argument("--precision", default="auto", help="precision of the archive")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSV file")
     return parser.parse_args()
 
 
 def archives(options: argparse.Namespace) -> Iterator[tuple[GeoModel, Path, Path]]:
-    """Each model with each archive, and a folder for what comes of it."""
+    """Yield each model with each archive, and an output folder."""
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
             torch.manual_seed(0)
@@ -74,7 +76,7 @@ def archives(options: argparse.Namespace) -> Iterator[tuple[GeoModel, Path, Path
 
 
 def frames(root: Path, count: int) -> Path:
-    """So many files: a hundred different frames, each several times, seconds apart."""
+    """Write a number of files: about a hundred different frames, repeated, seconds apart."""
     folder = root / f"frames-{count}"
     if folder.exists():
         return folder
@@ -94,6 +96,7 @@ def frames(root: Path, count: int) -> Path:
 
 
 def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Return frames per second of each method."""
     files = sorted(source.glob("*.png"))
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_loop(model, files),
@@ -102,7 +105,7 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
         "archive": lambda: run(model, source, root, ExecutorConfig(2), precision=options.precision),
     }
     if importlib.util.find_spec("transformers") is None:
-        print("transformers is not installed: its pipeline is left out", flush=True)
+        print("transformers is not installed; its pipeline is skipped", flush=True)
         del ways["transformers"]
     best = dict.fromkeys(("plain", "transformers", "one_worker", "archive"), 0.0)
     for _ in range(options.turns):
@@ -124,6 +127,7 @@ def speed(model: GeoModel, source: Path, root: Path, options: argparse.Namespace
 
 
 def described(model: GeoModel, frames: int, turns: int, precision: str = "auto") -> dict[str, object]:
+    """Return the columns that describe a measurement."""
     return {
         "date": datetime.date.today().isoformat(),
         "commit": git_commit() or "",
@@ -136,28 +140,30 @@ def described(model: GeoModel, frames: int, turns: int, precision: str = "auto")
 
 
 def seconds(way: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Return the duration of a call by a clock, in s."""
     begun = clock()
     way()
     return clock() - begun
 
 
 def plain_loop(model: GeoModel, files: list[Path]) -> list[int]:
+    """Classify the files with the transform of timm and a loop in PyTorch."""
     spec = model.inputs[0]
     backbone = next(module for module in model.network.modules() if isinstance(module, TimmBackbone))
     config = timm.data.resolve_data_config({"input_size": (3, *(spec.size or ()))}, model=backbone.model)
     transform = timm.data.create_transform(**config, is_training=False)
-    answers: list[int] = []
+    classes: list[int] = []
     for start in track(range(0, len(files), BATCH), "plain loop", transient=True):
         batch = torch.stack(
             [transform(Image.open(path).convert("RGB")) for path in files[start : start + BATCH]]
         )
         with torch.no_grad():
-            answers += model.head(model.network({spec.name: batch})).argmax(1).tolist()
-    return answers
+            classes += model.head(model.network({spec.name: batch})).argmax(1).tolist()
+    return classes
 
 
 def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
-    """transformers' own pipeline around the same architecture, at the same size."""
+    """Classify the files with the pipeline of transformers, with the same architecture and size."""
     import transformers
 
     spec = model.inputs[0]
@@ -167,14 +173,14 @@ def pipeline(model: GeoModel, files: list[Path]) -> list[str]:
     config = transformers.TimmWrapperConfig(architecture=architecture, pretrained_cfg=settings, num_labels=7)
     network = transformers.TimmWrapperForImageClassification(config).eval()
     processor = transformers.TimmWrapperImageProcessor(pretrained_cfg=settings, architecture=architecture)
-    ask = transformers.pipeline(
+    classify = transformers.pipeline(
         "image-classification", model=network, image_processor=processor, device="cpu"
     )
 
     def paths() -> Iterator[str]:
         yield from map(str, files)
 
-    return [answer[0]["label"] for answer in ask(paths(), batch_size=BATCH)]
+    return [result[0]["label"] for result in classify(paths(), batch_size=BATCH)]
 
 
 def run(
@@ -186,10 +192,11 @@ def run(
     read: bool = True,
     precision: str = "auto",
 ) -> None:
+    """Write an archive table, and read it."""
     out = root / "table"
     shutil.rmtree(out, ignore_errors=True)
     summary = geovision.predict_archive(
-        model, source, out, frame_config=READING, executor_config=workers, precision=precision
+        model, source, out, frame_config=CONFIG, executor_config=workers, precision=precision
     )
     assert not summary.unreadable_files
     assert not summary.failed_shards

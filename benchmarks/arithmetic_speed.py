@@ -1,13 +1,14 @@
-"""How fast this processor multiplies, by precision: what bounds `GeoModel.predict` for large networks.
+"""Operations per second of one core in convolutions, by precision: the limit of `GeoModel.predict`.
 
-Convolutions of ResNet-50 as the prepared network runs them (channels-last, weights packed, activation
-inside), by one thread, in turns, best of several in time of the thread. A ResNet-50 takes 8.2 billion
-operations a photo of 224 x 224, nearly all of them in convolutions like these: what a core does a
-second, over that, is the most photos a second that it can answer without fewer operations.
+The limit applies to large networks. The convolutions are those of ResNet-50 in the form that the optimized
+network uses (channels-last, packed weights, fused activation). One thread runs them in turns, and the best
+thread time of several counts. A ResNet-50 needs 8.2 billion operations per photo of 224 x 224, nearly all of
+them in such convolutions. The operations per second of a core divided by this number are an upper limit of
+its photos per second, unless the number of operations is reduced.
 
     python benchmarks/arithmetic_speed.py
 
-Prints a table and appends a row a precision to ``benchmarks/arithmetic_speed.csv``.
+The script prints a table and appends one row per precision to ``benchmarks/arithmetic_speed.csv``.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ LAYERS = (
     (1024, 14, 256, 1),
     (2048, 7, 512, 1),
 )
-"""Channels, side, channels that come out, side of the kernel."""
+"""Input channels, height and width, output channels, and kernel size."""
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 BATCH, TURNS, RESNET50 = 16, 5, 8.2
 
 
 def main() -> None:
+    """Run the benchmark."""
     torch.set_num_threads(1)
     seconds = dict.fromkeys(PRECISIONS, 0.0)
     operations = 0.0
@@ -52,14 +54,14 @@ def main() -> None:
     rows = [row(precision, operations / each) for precision, each in seconds.items()]
     for each in rows:
         print(
-            f"{each['precision']:10} {each['billion_operations_per_s']:8.1f} billion operations/s a core, "
-            f"at most {each['resnet50_photos_per_s_at_most']:.1f} photos/s by a ResNet-50"
+            f"{each['precision']:10} {each['billion_operations_per_s']:8.1f} billion operations/s per core, "
+            f"at most {each['resnet50_photos_per_s_at_most']:.1f} photos/s with ResNet-50"
         )
     append(TABLE, *rows)
 
 
 def layer_seconds(channels: int, side: int, out: int, kernel: int) -> dict[torch.dtype, float]:
-    """Best time of one convolution, by precision."""
+    """Return the best time of one convolution in s, by precision."""
     best = dict.fromkeys(PRECISIONS, float("inf"))
     operands = {p: convolution(p, channels, side, out, kernel) for p in PRECISIONS}
     for _ in range(TURNS):
@@ -75,7 +77,7 @@ def layer_seconds(channels: int, side: int, out: int, kernel: int) -> dict[torch
 def convolution(
     precision: torch.dtype, channels: int, side: int, out: int, kernel: int
 ) -> tuple[Tensor, ...]:
-    """A batch, packed weights and a bias."""
+    """Return a batch, packed weights and a bias."""
     x = torch.randn(BATCH, channels, side, side).to(precision).to(memory_format=torch.channels_last)
     weight = torch.randn(out, channels, kernel, kernel).to(precision)
     packed = torch.ops.mkldnn._reorder_convolution_weight(weight, [kernel // 2] * 2, [1, 1], [1, 1], 1)
@@ -83,6 +85,7 @@ def convolution(
 
 
 def row(precision: torch.dtype, speed: float) -> dict[str, object]:
+    """Return the table row of a precision."""
     return {
         "date": datetime.date.today().isoformat(),
         "commit": git_commit() or "",

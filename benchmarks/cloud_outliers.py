@@ -1,14 +1,15 @@
-"""Which score tells a photo of the sky from a picture that certainly is none?
+"""Comparison of out-of-distribution scores that separate photos of the sky from images without sky.
 
     python benchmarks/cloud_outliers.py --data ../shared/data --out benchmarks/cloud_outliers
 
-Ordinary pictures are CCSN photos out of fold, near-duplicates kept together; strange ones are those of
-`not_skies`. Each score is fitted to the training folds alone. With `--weights` the features are those
-of a backbone as it comes; with `--cross-validation FOLDER` those of each fold's own trained model, as
-`geovision.evaluation.cross_validate` left them.
+In-distribution images are out-of-fold CCSN photos, with near-duplicates kept together. Out-of-distribution
+images are those of `not_skies`. Each score is fitted to the training folds alone. With `--weights` the
+features are those of a pretrained backbone. With `--cross-validation FOLDER` they are those of the model of
+each fold, as `geovision.evaluation.cross_validate` saves them.
 
-Writes ``outliers.csv`` (a row a score: area under the ROC curve for each kind, fraction of strange
-pictures found where 2 % of photos are flagged, size of the arrays) and ``outliers.json`` beside it.
+The script writes ``outliers.csv`` and ``outliers.json``. The table has one row per score: area under the ROC
+curve for each kind, fraction of out-of-distribution images found where 2 % of photos are flagged, and size of
+the arrays.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from geovision.models.geomodel import GeoModel
 from geovision.provenance import data_digest, run_provenance
 
 Score = Callable[[Tensor], Tensor]
-"""Features to scores, higher meaning stranger."""
+"""Function from features to scores; larger values are farther out of distribution."""
 
 PASS = 0.98
 ELSEWHERE = "photos from elsewhere"
@@ -44,7 +45,7 @@ DOUBTFUL = "with some sky"
 
 
 class Fold(NamedTuple):
-    """What one fold's scores are fitted to and judged by."""
+    """Features on which the scores of one fold are fitted and evaluated."""
 
     training: Tensor
     labels: Tensor
@@ -58,7 +59,7 @@ class Fold(NamedTuple):
 
 
 def logits_of(fold: Fold) -> Callable[[Tensor], Tensor]:
-    """The fold's own head, or a logistic regression on its training features."""
+    """Return the head of the fold, or a logistic regression on its training features."""
     if fold.head is not None:
         return fold.head
     from sklearn.linear_model import LogisticRegression
@@ -71,61 +72,66 @@ def logits_of(fold: Fold) -> Callable[[Tensor], Tensor]:
 
 
 def energy(fold: Fold) -> tuple[Score, int]:
-    """Liu et al. 2020, arXiv:2010.03759."""
+    """Return the energy score (Liu et al. 2020, arXiv:2010.03759)."""
     logits = logits_of(fold)
     return lambda features: -logits(features).logsumexp(1), 0
 
 
 def largest_probability(fold: Fold) -> tuple[Score, int]:
-    """Hendrycks and Gimpel 2017, arXiv:1610.02136."""
+    """Return the maximum softmax probability (Hendrycks and Gimpel 2017, arXiv:1610.02136)."""
     logits = logits_of(fold)
     return lambda features: -logits(features).softmax(1).amax(1), 0
 
 
 def plane(training: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, leading principal components and their variances."""
+    """Return mean, leading principal components and their variances."""
     mean = training.mean(0)
     _, singular, rows = torch.linalg.svd(training - mean, full_matrices=False)
     return mean, rows[:components].T, singular[:components].square() / (len(training) - 1)
 
 
 def mahalanobis(fold: Fold, *, relative: bool) -> tuple[Score, int]:
-    """Distance to the nearest class (Lee et al. 2018, arXiv:1807.03888), in 64 components; relative:
-    less the distance to all of them together (Ren et al. 2021, arXiv:2106.09022)."""
+    """Return the Mahalanobis distance to the nearest class in 64 components.
+
+    The score is that of Lee et al. (2018, arXiv:1807.03888). The relative score subtracts the distance to all
+    classes together (Ren et al. 2021, arXiv:2106.09022).
+    """
     mean, basis, variance = plane(fold.training, 64)
     inside = (fold.training - mean) @ basis
-    centres = torch.stack([inside[fold.labels == label].mean(0) for label in fold.labels.unique()])
+    centers = torch.stack([inside[fold.labels == label].mean(0) for label in fold.labels.unique()])
     order = {int(label): row for row, label in enumerate(fold.labels.unique())}
     own = torch.tensor([order[int(label)] for label in fold.labels])
-    inverse = torch.linalg.inv(torch.cov((inside - centres[own]).T))
+    inverse = torch.linalg.inv(torch.cov((inside - centers[own]).T))
 
     def score(features: Tensor) -> Tensor:
-        there = (features - mean) @ basis
-        apart = there[:, None] - centres
+        projected = (features - mean) @ basis
+        apart = projected[:, None] - centers
         nearest = torch.einsum("scd,de,sce->sc", apart, inverse, apart).amin(1)
-        return nearest - (there.square() / variance).sum(1) if relative else nearest
+        return nearest - (projected.square() / variance).sum(1) if relative else nearest
 
-    return score, basis.numel() + centres.numel() + inverse.numel()
+    return score, basis.numel() + centers.numel() + inverse.numel()
 
 
 def principal_distance(fold: Fold) -> tuple[Score, int]:
-    """Mahalanobis distance in 64 components, and the residual scaled by its own variance."""
+    """Return the Mahalanobis distance in 64 components, plus the residual scaled by its variance."""
     mean, basis, variance = plane(fold.training, 64)
     total = (fold.training - mean).square().sum(1).mean()
     rest = (total - variance.sum()) / (len(mean) - 64)
 
     def score(features: Tensor) -> Tensor:
-        centred = features - mean
-        there = centred @ basis
-        residual = centred.square().sum(1) - there.square().sum(1)
-        return (there.square() / variance).sum(1) + residual / rest
+        centered = features - mean
+        projected = centered @ basis
+        residual = centered.square().sum(1) - projected.square().sum(1)
+        return (projected.square() / variance).sum(1) + residual / rest
 
     return score, basis.numel()
 
 
-def neighbour(fold: Fold, *, bank: int | None) -> tuple[Score, int]:
-    """Distance to the fifth nearest of all training features, or of some of them to the nearest
-    (Sun et al. 2022, arXiv:2204.06507)."""
+def neighbor(fold: Fold, *, bank: int | None) -> tuple[Score, int]:
+    """Return the distance to a nearest neighbor (Sun et al. 2022, arXiv:2204.06507).
+
+    The neighbor is the fifth of all training features, or the first of `bank` of them.
+    """
     known = torch.nn.functional.normalize(fold.training, dim=1)
     if bank:
         known = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[:bank]]
@@ -139,7 +145,10 @@ def neighbour(fold: Fold, *, bank: int | None) -> tuple[Score, int]:
 
 
 def residual(fold: Fold) -> tuple[Score, int]:
-    """geovision's own: outside 100 components of normalised features, those that the network names."""
+    """Return the score of geovision: the residual outside 100 components of normalized features.
+
+    The network names the features to use.
+    """
     distance = FeatureDistance(fold.training.shape[1], feature_slice=fold.of)
     distance.fit(fold.training.float(), held_out=fold.held_out.float())
     return lambda features: distance(features.float()), distance.basis.numel()
@@ -151,8 +160,8 @@ SCORES: dict[str, Callable[[Fold], tuple[Score, int]]] = {
     "Mahalanobis to classes": lambda fold: mahalanobis(fold, relative=False),
     "relative Mahalanobis": lambda fold: mahalanobis(fold, relative=True),
     "principal distance": principal_distance,
-    "neighbour, all photos": lambda fold: neighbour(fold, bank=None),
-    "neighbour, 100 photos": lambda fold: neighbour(fold, bank=100),
+    "neighbour, all photos": lambda fold: neighbor(fold, bank=None),
+    "neighbour, 100 photos": lambda fold: neighbor(fold, bank=100),
     "residual (geovision)": residual,
 }
 
@@ -161,7 +170,7 @@ SCORES: dict[str, Callable[[Fold], tuple[Score, int]]] = {
 
 
 def features_of(model: GeoModel, pictures: list[np.ndarray]) -> Tensor:
-    """Features of pictures ``(y, x, 3)`` of any size, brought to the model's."""
+    """Return features of images, shape (y, x, 3), resized to the model's input size."""
     height, width = model.inputs[0].size or (224, 224)
     found = []
     for picture in pictures:
@@ -172,7 +181,7 @@ def features_of(model: GeoModel, pictures: list[np.ndarray]) -> Tensor:
 
 
 def strange_pictures(root: Path) -> dict[str, list[np.ndarray]]:
-    """Every kind, and for comparison pictures with some sky and photos of clouds from elsewhere."""
+    """Return images of all kinds, and for comparison images with some sky and clouds of other sources."""
     kinds = {kind: [values for _, values in some] for kind, some in not_skies.pictures(root).items()}
     kinds[DOUBTFUL] = [values for _, values in not_skies.doubtful(root)]
     photos = sorted((root / "cloud_photos").glob("*.jpg"))
@@ -181,7 +190,7 @@ def strange_pictures(root: Path) -> dict[str, list[np.ndarray]]:
 
 
 def of_backbone(model: GeoModel, data: ImageDataset, pictures: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
-    """Five folds of the features of one network that has seen no sky."""
+    """Yield five folds of the features of a network that was not trained on photos of the sky."""
     known = collect_predictions(model, data, features=True, progress=True)
     assert known.features is not None
     features = known.features.double()
@@ -192,10 +201,10 @@ def of_backbone(model: GeoModel, data: ImageDataset, pictures: dict[str, list[np
 
 
 def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarray]]) -> Iterator[Fold]:
-    """The finished folds of a cross-validation, each with its own model."""
-    for answers in sorted(folder.glob("fold-*/predictions.npz")):
-        model = geovision.load(answers.parent / "training" / "model")
-        held_out = Predictions.load(answers)
+    """Yield the finished folds of a cross-validation, each with its model."""
+    for path in sorted(folder.glob("fold-*/predictions.npz")):
+        model = geovision.load(path.parent / "training" / "model")
+        held_out = Predictions.load(path)
         assert held_out.features is not None
         assert held_out.positions is not None
         rest = sorted(set(range(len(data))) - set(held_out.positions.tolist()))
@@ -215,7 +224,7 @@ def of_folds(folder: Path, data: ImageDataset, pictures: dict[str, list[np.ndarr
 
 
 def judge(fold: Fold, make: Callable[[Fold], tuple[Score, int]]) -> dict[str, float]:
-    """One row: areas by kind, what is found and what is flagged at the threshold, size."""
+    """Return one row: areas by kind, found and flagged fractions at the threshold, and size."""
     score, numbers = make(fold)
     ordinary = score(fold.held_out)
     threshold = ordinary.quantile(PASS)
@@ -231,13 +240,14 @@ def judge(fold: Fold, make: Callable[[Fold], tuple[Score, int]]) -> dict[str, fl
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the project's real data")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", default="cloud-mobilenetv2")
-    parser.add_argument("--weights", type=Path, help="of the backbone; default: those of --data/imagenet")
-    parser.add_argument("--cross-validation", type=Path, help="folder of a cross-validation, instead")
-    parser.add_argument("--scores", nargs="+", choices=SCORES, default=list(SCORES), help="to compare")
+    parser.add_argument("--data", type=Path, required=True, help="folder of all data sets")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--model", default="cloud-mobilenetv2", help="name in the registry")
+    parser.add_argument("--weights", type=Path, help="backbone weights; default: those in --data/imagenet")
+    parser.add_argument("--cross-validation", type=Path, help="folder of a cross-validation to use instead")
+    parser.add_argument("--scores", nargs="+", choices=SCORES, default=list(SCORES), help="scores to compare")
     options = parser.parse_args()
 
     data = geovision.load_dataset("ccsn", options.data / "ccsn")
@@ -272,6 +282,7 @@ def main() -> None:
 
 
 def write(folder: Path, table: dict[str, dict[str, float]], facts: dict) -> None:
+    """Write the table as CSV and JSON, and print it."""
     columns = list(next(iter(table.values())))
     lines = [
         ["score", *columns],

@@ -1,19 +1,20 @@
-"""How often the maximum of an explanation lies in the eye of a generated polar low.
+"""Localization of attribution maps: share of maxima inside the eye of a generated polar low.
 
-A model is trained on generated pictures. Then lows of other passes are drawn, each with a known eye,
-and of those that the model finds each method says where its map is largest.
+A model is trained on generated images. Then lows of other passes are generated, each with a known eye. For
+each low that the model detects, every method computes a map, and the position of its maximum is compared with
+the eye.
 
-    python benchmarks/explain_eye.py --train runs/eye      # minutes; leaves the model in runs/eye
+    python benchmarks/explain_eye.py --train runs/eye      # minutes; saves the model in runs/eye
     python benchmarks/explain_eye.py --model runs/eye
 
-Prints a table and appends a row a method to ``benchmarks/explain_eye.csv``. In it, as shares of the lows
-that were found:
+The script prints a table and appends one row per method to ``benchmarks/explain_eye.csv``. The columns are
+fractions of the detected lows:
 
-- ``in_eye``: from the maximum to the middle of the eye it is no more than the eye's planted radius;
-- ``in_eye_or_half_a_cell``: no more than that and half a cell of the map, which cannot tell finer;
-- ``in_ring``: no more than 1.5 radii, where the generator has the strongest turning wind;
-- ``complete_within_1_percent``: integrated gradients add up that well;
-- ``chance``: of a maximum anywhere in the window, in the eye.
+- ``in_eye``: the distance from the maximum to the center of the eye is at most the radius of the eye;
+- ``in_eye_or_half_a_cell``: the same with half a cell of the map added, which is the resolution of the map;
+- ``in_ring``: the distance is at most 1.5 radii, where the generator has the strongest turning wind;
+- ``complete_within_1_percent``: integrated gradients sum to the explained difference within 1 %;
+- ``chance``: probability that a random position in the window is in the eye.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ from geovision.registry import find_task
 from geovision.spec import Recipe, Stage
 
 TABLE = Path(__file__).with_suffix(".csv")
-RING = 1.5  # radii of the eye: the strongest wind
-DRAWN_SEED = 2022  # the training's is 0
+RING = 1.5  # radii of the eye, where the wind is strongest
+DRAWN_SEED = 2022  # training uses seed 0
 
 
 @dataclass(frozen=True)
 class Way:
-    """One method, and by how many cells its map is smoothed before its maximum is sought."""
+    """Attribution method, and the smoothing of its map in cells before the maximum is searched."""
 
     method: str
     layer: str | None = None
@@ -72,6 +73,7 @@ WAYS = (
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments()
     torch.set_num_threads(options.threads)
     if options.train:
@@ -83,19 +85,20 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--train", type=Path, help="train, and leave the model in this folder")
-    parser.add_argument("--model", type=Path, help="measure with the model in this folder")
-    parser.add_argument("--name", default="polarlow-tiny")
-    parser.add_argument("--pictures", type=int, default=1600, help="to train on and to hold back")
-    parser.add_argument("--epochs", type=int, default=26)
-    parser.add_argument("--lows", type=int, default=100, help="drawn to be explained")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--train", type=Path, help="folder to save a newly trained model in")
+    parser.add_argument("--model", type=Path, help="folder of the model to measure")
+    parser.add_argument("--name", default="polarlow-tiny", help="name of the model in the registry")
+    parser.add_argument("--pictures", type=int, default=1600, help="images for training and validation")
+    parser.add_argument("--epochs", type=int, default=26, help="training epochs")
+    parser.add_argument("--lows", type=int, default=100, help="generated lows to explain")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads")
     return parser.parse_args()
 
 
 def train(options: argparse.Namespace) -> GeoModel:
-    """The named model on generated pictures; its scores on passes held back go into its record."""
+    """Train a model on generated images; its record contains the scores on held-back passes."""
     torch.manual_seed(0)
     model = geovision.create(options.name)
     pixel_size = model.inputs[0].pixel_size
@@ -117,7 +120,7 @@ def train(options: argparse.Namespace) -> GeoModel:
     with TemporaryDirectory() as folder:
         began = time.monotonic()
         root = sar_sea.write(Path(folder), options.pictures, seed=0, pixel_size=pixel_size)
-        print(f"{options.pictures} pictures drawn in {time.monotonic() - began:.0f} s", flush=True)
+        print(f"{options.pictures} images generated in {time.monotonic() - began:.0f} s", flush=True)
         training, held_back = PolarLows(root, pixel_size=pixel_size).group_split(0.25, seed=0)
         geovision.train(model, training, recipe=recipe, progress=False)
         report = geovision.evaluate(model, held_back, n_bootstrap=0)
@@ -127,8 +130,8 @@ def train(options: argparse.Namespace) -> GeoModel:
 
 
 def measure(model: GeoModel, count: int) -> Iterator[dict[str, object]]:
-    """One row a way."""
-    found = [scene for scene in lows(count, model.inputs[0].pixel_size) if answers(model, scene)]
+    """Yield one row per method and smoothing."""
+    found = [scene for scene in lows(count, model.inputs[0].pixel_size) if detects(model, scene)]
     height, width = model.inputs[0].size
     chance = np.mean([math.pi * scene.eye.radius**2 / (height * width) for scene in found])
     for way in WAYS:
@@ -168,19 +171,21 @@ def measure(model: GeoModel, count: int) -> Iterator[dict[str, object]]:
 
 
 def lows(count: int, pixel_size: float) -> Iterator[sar_sea.SyntheticScene]:
-    """Pictures with a low, each of a pass of its own."""
+    """Yield images with a low, each of a different pass."""
     for index in range(count):
         over = sar_sea.compose_pass(np.random.default_rng([DRAWN_SEED, 0, index]), index)
         rng = np.random.default_rng([DRAWN_SEED, 1, index])
         yield sar_sea.render("polar-low", over, rng, pixel_size=pixel_size)
 
 
-def answers(model: GeoModel, scene: sar_sea.SyntheticScene) -> bool:
-    (answer,) = model.predict(scene.counts, precision="float32")
-    return answer.label == model.target.positive
+def detects(model: GeoModel, scene: sar_sea.SyntheticScene) -> bool:
+    """Return whether the model predicts a low."""
+    (prediction,) = model.predict(scene.counts, precision="float32")
+    return prediction.label == model.target.positive
 
 
 def explained(model: GeoModel, scene: sar_sea.SyntheticScene, way: Way) -> Explanation:
+    """Return the explanation of a scene by a method."""
     return geovision.explain(
         model,
         scene.counts,
@@ -194,8 +199,8 @@ def explained(model: GeoModel, scene: sar_sea.SyntheticScene, way: Way) -> Expla
 
 
 def distance(found: Explanation, scene: sar_sea.SyntheticScene, smooth: float) -> float:
-    """From the maximum of the map to the middle of the eye, pixels."""
-    # The generator counts from the middle of the first pixel, an explanation from its edge.
+    """Return the distance from the maximum of the map to the center of the eye, in pixels."""
+    # The generator counts from the center of the first pixel, an explanation from its edge.
     eye = np.array([scene.eye.row + 0.5, scene.eye.column + 0.5])
     peak = found.first_input.peak(sigma=smooth)
     return math.inf if peak is None else float(np.hypot(*(np.array(peak) - eye)))

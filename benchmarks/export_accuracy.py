@@ -1,14 +1,16 @@
-"""How a model in 8 bits answers beside the same in 32: on photos that it was trained on, on photos of other
-makers, on photos of CCSN that it did not see, and on pictures that are no skies.
+"""Agreement of exported models in 8 bits with 32 bits, on four sets of photos.
+
+The sets are photos that the model was trained on, photos of other sources, out-of-fold photos of CCSN, and
+images without sky.
 
     python benchmarks/export_accuracy.py --data CCSN --others PHOTOS --cross-validation FOLDER --strange DATA
 
-Both are exported files. CCSN's photos are those that the shipped weights were trained on, so their scores
-are no measure of that model; what counts is the difference. Others are labelled photos in one folder,
-called like ``Ac_anything.jpg``. FOLDER holds the folds of `examples/studies/cloud_shipped_weights.py`, the
-finished ones of which are each asked about the photos that they did not see, and scored together. Pictures
-that are no skies are those that `not_skies` makes of the folder of all data sets: they have no class, and
-what counts is if the outlier score notices.
+Both models are exported files. The shipped weights were trained on the photos of CCSN, so these scores do not
+evaluate the model; only the difference is meaningful. Other photos are labeled by their name, such as
+``Ac_anything.jpg``, in one folder. FOLDER contains the folds of `examples/studies/cloud_shipped_weights.py`.
+Each finished fold predicts its held-out photos, and all folds are scored together. Images without sky are
+those that `not_skies` derives from the folder of all data sets. They have no class; only their outlier score
+is compared.
 """
 
 from __future__ import annotations
@@ -38,33 +40,36 @@ from geovision.onnx_runtime import OnnxModel
 from geovision.provenance import run_provenance
 
 Photos = Sequence[tuple[Path | bytes, str]]
-"""Files or their content, and the code of each one's class; empty where it has none."""
+"""Files or their content, each with the code of its class; empty without class."""
 
-Asked = Sequence[tuple[GeoModel, Photos]]
-"""Models, and the photos that each is asked about."""
+Evaluations = Sequence[tuple[GeoModel, Photos]]
+"""Models, each with the photos that it predicts."""
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments(__doc__ or "")
-    for name, asked in sets(options):
+    for name, evaluations in sets(options):
         for calibration, source in (("generated", None), ("128 of CCSN", str(options.data))):
-            row = {"calibration": calibration, "photos": name, **compared(asked, source), **run_provenance()}
+            compared_row = compared(evaluations, source)
+            row = {"calibration": calibration, "photos": name, **compared_row, **run_provenance()}
             append(Path(__file__).with_suffix(".csv"), row, show=True)
 
 
-def arguments(told: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="CCSN")
-    parser.add_argument("--others", type=Path, help="labelled photos in one folder")
-    parser.add_argument("--cross-validation", type=Path, metavar="FOLDER", help="of trained folds")
-    parser.add_argument("--strange", type=Path, metavar="FOLDER", help="the folder of all data sets")
-    parser.add_argument("--every", type=int, default=1, help="each n-th photo of CCSN alone")
-    parser.add_argument("--model", default="cloud-mobilenetv2")
+def arguments(description: str) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of CCSN")
+    parser.add_argument("--others", type=Path, help="folder of labeled photos")
+    parser.add_argument("--cross-validation", type=Path, metavar="FOLDER", help="folder of trained folds")
+    parser.add_argument("--strange", type=Path, metavar="FOLDER", help="folder of all data sets")
+    parser.add_argument("--every", type=int, default=1, help="step between the photos of CCSN that are used")
+    parser.add_argument("--model", default="cloud-mobilenetv2", help="name in the registry")
     return parser.parse_args()
 
 
-def sets(options: argparse.Namespace) -> Iterator[tuple[str, Asked]]:
-    """What the photos are to the models that are asked about them."""
+def sets(options: argparse.Namespace) -> Iterator[tuple[str, Evaluations]]:
+    """Yield each set of photos with its name and its models."""
     shipped = geovision.create(options.model, pretrained=True)
     data = geovision.load_dataset("ccsn", options.data)
     assert isinstance(data, CCSN)
@@ -78,10 +83,10 @@ def sets(options: argparse.Namespace) -> Iterator[tuple[str, Asked]]:
             "out of fold",
             [
                 (
-                    geovision.load(answers.parent / "training" / "model"),
-                    [known[place] for place in held_out(answers)[:: options.every]],
+                    geovision.load(path.parent / "training" / "model"),
+                    [known[place] for place in held_out(path)[:: options.every]],
                 )
-                for answers in sorted(options.cross_validation.glob("fold-*/predictions.npz"))
+                for path in sorted(options.cross_validation.glob("fold-*/predictions.npz"))
             ],
         )
     if options.strange:
@@ -95,35 +100,35 @@ def _png(values: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def held_out(answers: Path) -> list[int]:
-    """Which of the photos a fold did not see."""
-    positions = Predictions.load(answers).positions
+def held_out(path: Path) -> list[int]:
+    """Return the positions of the photos that a fold was not trained on."""
+    positions = Predictions.load(path).positions
     assert positions is not None
     return positions.tolist()
 
 
-def compared(asked: Asked, source: str | None) -> dict[str, float | int]:
-    """Sizes, agreement, and scores of both files, over all models together."""
+def compared(evaluations: Evaluations, source: str | None) -> dict[str, float | int]:
+    """Return size ratio, agreement, and scores of both files, over all models together."""
     truth: list[int] = []
-    said: list[list[np.ndarray]] = [[], []]
+    outputs: list[list[np.ndarray]] = [[], []]
     sizes = []
-    for model, photos in asked:
+    for model, photos in evaluations:
         exact, small = exported(model, source)
         sizes.append(small.stat().st_size / exact.stat().st_size)
         truth += [model.target.classes.index(code) for _, code in photos if code]
-        for rows, path in zip(said, (exact, small), strict=True):
-            rows.append(answers(path, photos))
-    return {"models": len(asked), "size_ratio": round(float(np.mean(sizes)), 4)} | figures(
-        np.array(truth), *(np.concatenate(rows) for rows in said)
+        for rows, path in zip(outputs, (exact, small), strict=True):
+            rows.append(predicted(path, photos))
+    return {"models": len(evaluations), "size_ratio": round(float(np.mean(sizes)), 4)} | figures(
+        np.array(truth), *(np.concatenate(rows) for rows in outputs)
     )
 
 
 def figures(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float | int]:
-    """How alike answers are ``(photo, 2)``, and how right where the classes are known."""
+    """Return the agreement of predictions, shape (photo, 2), and scores if the classes are known."""
     found = {"agreement": (exactly[:, 0] == roughly[:, 0]).mean()}
     if len(truth):
         found |= of_labels(truth, exactly[:, 0], roughly[:, 0])
-    if np.isfinite(exactly[:, 1]).all():  # a score was fitted
+    if np.isfinite(exactly[:, 1]).all():  # the model has an outlier score
         found |= {
             "flagged_float32": (exactly[:, 1] > 1).mean(),
             "flagged_int8": (roughly[:, 1] > 1).mean(),
@@ -134,7 +139,7 @@ def figures(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict
 
 @functools.cache
 def exported(model: GeoModel, source: str | None) -> tuple[Path, Path]:
-    """A model's files in 32 and in 8 bits, made once, and kept as long as this runs."""
+    """Return the files of a model in 32 and in 8 bits, exported once and deleted at exit."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     exact = export_onnx(model, folder / "exact.onnx")
@@ -142,6 +147,7 @@ def exported(model: GeoModel, source: str | None) -> tuple[Path, Path]:
 
 
 def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> dict[str, float]:
+    """Return macro-F1 and accuracy of both models."""
     f1 = [float(f1_score(truth, each, average="macro")) for each in (exactly, roughly)]
     return {
         "macro_f1_float32": f1[0],
@@ -152,11 +158,11 @@ def of_labels(truth: np.ndarray, exactly: np.ndarray, roughly: np.ndarray) -> di
     }
 
 
-def answers(path: Path, photos: Photos) -> np.ndarray:
-    """Index of the likeliest class of each photo, and its outlier score ``(photo, 2)``."""
+def predicted(path: Path, photos: Photos) -> np.ndarray:
+    """Return index of the most probable class and outlier score of each photo, shape (photo, 2)."""
     model = OnnxModel(path)
-    told = (model.run([model.read(photo)]) for photo, _ in photos)
-    return np.array([(each["logits"][0].argmax(), each["outlier_score"][0]) for each in told])
+    outputs = (model.run([model.read(photo)]) for photo, _ in photos)
+    return np.array([(each["logits"][0].argmax(), each["outlier_score"][0]) for each in outputs])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Latency, size and memory of a model in torch, in torch with bfloat16, in ONNX, and in ONNX with 8 bits; of
-the exported ones also with the map of where the model looked, whose gradient is in the graph.
+"""Latency, size and memory of a model in torch, in torch with bfloat16, in ONNX, and in ONNX with 8 bits.
 
-Each form answers in a process of its own, one sample after the other and then in batches of 16, from ready
-arrays: what decoding a photo costs is the same for all. The forms take turns, so that what else the machine
-does falls on all alike. Memory is the largest resident set of the program, less what it had when it had only
-imported its library.
+The exported models are also measured with the class-activation map, whose gradient is part of the graph. Each
+form predicts in a separate process, first single samples and then batches of 16, from ready arrays, because
+the cost of decoding is equal for all. The forms alternate, so that other work on the machine affects all
+equally. Memory is the largest resident set of the process, minus its value after importing the library.
 
     python benchmarks/export_speed.py                       # cloud-mobilenetv2 on two threads
 
-Prints a table and appends its rows to ``benchmarks/export_speed.csv``.
+The script prints a table and appends its rows to ``benchmarks/export_speed.csv``.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ BATCH = 16
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments()
     if options.form:
         print(json.dumps(measure(options)))
@@ -72,18 +72,19 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", default="cloud-mobilenetv2", help="a name with weights")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each form a turn")
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--model", default="cloud-mobilenetv2", help="name of a model with weights")
+    parser.add_argument("--threads", type=int, default=2, help="number of threads")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each form per turn, in s")
+    parser.add_argument("--turns", type=int, default=3, help="number of turns")
     parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def turn(form: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """What one process of a form found."""
+    """Return the measurement of one process of a form."""
     command = [
         sys.executable,
         __file__,
@@ -102,15 +103,16 @@ def turn(form: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]
     return json.loads(result.stdout)
 
 
-# --- one form, in a process of its own ----------------------------------------------------------
+# --- one form, in a separate process ------------------------------------------------------------
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return latency, size and memory of a form."""
     kind = "torch" if options.form.startswith("torch") else "onnx"
-    started, answer, path = (of_torch if kind == "torch" else of_onnx)(options)
-    one, sixteen = (pictures(options, count) for count in (1, BATCH))
-    times = repeated(lambda: answer(one), options.seconds)
-    batches = repeated(lambda: answer(sixteen), options.seconds)
+    started, predict, path = (of_torch if kind == "torch" else of_onnx)(options)
+    one, sixteen = (arrays(options, count) for count in (1, BATCH))
+    times = repeated(lambda: predict(one), options.seconds)
+    batches = repeated(lambda: predict(sixteen), options.seconds)
     return {
         "ms": 1000 * statistics.median(times),
         "ms_p95": 1000 * sorted(times)[int(0.95 * len(times))],
@@ -121,6 +123,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_torch(options: argparse.Namespace) -> tuple[float, Callable[[np.ndarray], Any], Path]:
+    """Return memory at the start, a function of predictions, and the file of a torch model."""
     import torch
 
     import geovision
@@ -132,57 +135,60 @@ def of_torch(options: argparse.Namespace) -> tuple[float, Callable[[np.ndarray],
     name = model.inputs[0].name
     prepared = optimize_model(model, "bfloat16" if "bfloat16" in options.form else "float32")
 
-    def answer(values: np.ndarray) -> Any:
+    def predict(values: np.ndarray) -> Any:
         return prepared({name: torch.from_numpy(values)}, {})
 
-    return started, answer, options.folder / "saved" / "model.safetensors"
+    return started, predict, options.folder / "saved" / "model.safetensors"
 
 
 def of_onnx(options: argparse.Namespace) -> tuple[float, Callable[[np.ndarray], Any], Path]:
-    # By its file, as it is used where there is no geovision.
+    """Return memory at the start, a function of predictions, and the file of an exported model."""
+    # The module is imported by its file, as in an installation without geovision.
     sys.path.insert(0, str(Path(__file__).parents[1] / "geovision"))
-    from runtime import Model
+    from onnx_runtime import OnnxModel
 
     started = peak()
     graphs = options.folder / ("int8" if "int8" in options.form else "float32")
     path = graphs / ("model.onnx" if "map" in options.form else "quick.onnx")
-    model = Model(path, threads=options.threads)
+    model = OnnxModel(path, threads=options.threads)
     (given,) = model.session.get_inputs()
 
-    def answer(values: np.ndarray) -> Any:
+    def predict(values: np.ndarray) -> Any:
         return model.session.run(None, {given.name: values})
 
-    return started, answer, path
+    return started, predict, path
 
 
-def pictures(options: argparse.Namespace, count: int) -> np.ndarray:
+def arrays(options: argparse.Namespace, count: int) -> np.ndarray:
+    """Return a batch of random inputs."""
     about = json.loads((options.folder / "saved" / "config.json").read_text("utf-8"))["inputs"][0]
     shape = (count, len(about["channels"]), *about["size"])
     return np.random.default_rng(0).random(shape, np.float32)
 
 
-def repeated(ask: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of each call, after three that do not count."""
+def repeated(call: Callable[[], Any], seconds: float) -> list[float]:
+    """Return the seconds of each call, after three calls that are not counted."""
     for _ in range(3):
-        ask()
+        call()
     times: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 5:
         begin = time.perf_counter()
-        ask()
+        call()
         times.append(time.perf_counter() - begin)
     return times
 
 
-# --- all of them --------------------------------------------------------------------------------
+# --- all forms ----------------------------------------------------------------------------------
 
 
 def summary(turns: list[dict[str, Any]]) -> dict[str, float]:
-    """The median over the turns of each figure."""
+    """Return the median of each number over the turns."""
     return {key: round(statistics.median(each[key] for each in turns), 2) for key in turns[0]}
 
 
 def processor() -> str:
+    """Return the name of the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "") or (
         platform.processor()

@@ -1,13 +1,13 @@
-"""A model over long files: fields a second and largest resident memory of what `geovision grid` does, and
-quantile mapping beside xsdba's.
+"""Fields per second and memory of `geovision grid` over long files, and of quantile mapping with xsdba.
 
-Daily rain, half of it dry, in kg m-2 s-1 as a Zarr store of so many years, on cells of half a degree; 360 x
-720 are the globe. The correction is fitted before, on the first 2000 days, or on as many as take 200 MB. Each
-case runs in a process of its own, and its memory is the most that it holds from then on.
+The data are daily precipitation in kg m-2 s-1, half of the days dry, as a Zarr store of a number of years.
+Cells are half a degree wide; 360 x 720 cells are the globe. The correction is fitted before the measurement,
+on the first 2000 days or on as many as take 200 MB. Each case runs in a separate process; its memory is the
+peak after the fit.
 
     python benchmarks/grid_speed.py [--size 90 180] [--years 10 40] [--cases tiny]
 
-Appends rows to ``grid_speed.csv`` beside this file. Needs the extras geo, train and baselines.
+The script appends rows to ``grid_speed.csv`` in its folder. It needs the extras geo, train and baselines.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ from geovision.spec import Grid, GridPair
 
 TABLE = Path(__file__).with_suffix(".csv")
 
-DAYS, FITTED_BYTES = 2000, 200e6  # that corrections are fitted on, at most
+DAYS, FITTED_BYTES = 2000, 200e6  # limits of the data that corrections are fitted on
 NODES = 100
 CASES = ("quantile-mapping", "xsdba", "tiny")
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=(90, 180), help="latitudes and longitudes")
-    parser.add_argument("--years", type=int, nargs="*", default=[10, 40])
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES)
+    parser.add_argument("--years", type=int, nargs="*", default=[10, 40], help="lengths of the files")
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES, help="methods")
     parser.add_argument("--case", nargs=3, metavar=("NAME", "STORE", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def written(path: Path, size: tuple[int, int], years: int) -> Path:
-    """A store of daily rain, written a year at a time."""
+    """Write a store of daily precipitation, year by year."""
     for year in range(years):
         dates = xr.date_range(f"{1980 + year}-01-01", f"{1980 + year}-12-31", freq="D")
         rng = np.random.default_rng(year)
@@ -95,11 +96,12 @@ def written(path: Path, size: tuple[int, int], years: int) -> Path:
 
 
 def axis(count: int, begin: float) -> np.ndarray:
+    """Return coordinates in steps of half a degree."""
     return begin + 0.25 + 0.5 * np.arange(count)
 
 
 def measured(case: str, store: str, out: str) -> dict[str, float]:
-    """Seconds of the whole of it, files included, and the peak of this process."""
+    """Return the seconds of a case, files included, and the peak memory of this process."""
     own = xr.open_zarr(store)["pr"]
     first = own[: min(DAYS, int(FITTED_BYTES / own[0].nbytes))].values * 86400
     if case == "xsdba":
@@ -123,29 +125,31 @@ def measured(case: str, store: str, out: str) -> dict[str, float]:
 
 
 def corrected(field: xr.DataArray, first: np.ndarray) -> GeoModel:
+    """Return a fitted quantile mapping."""
     grid = Grid(tuple(field["lat"].values.tolist()), tuple(field["lon"].values.tolist()))
     model = geovision.create("biascorrect-quantile-mapping", grids=GridPair(grid, grid))
-    modelled = torch.tensor(first)
-    model.network.correction.fit(modelled, truth(modelled))
+    modeled = torch.tensor(first)
+    model.network.correction.fit(modeled, truth(modeled))
     return model
 
 
-def truth(modelled: torch.Tensor) -> torch.Tensor:
-    return (modelled * 1.3 - 0.5).clamp_min(0)
+def truth(modeled: torch.Tensor) -> torch.Tensor:
+    """Return synthetic observations of modeled values in mm/day."""
+    return (modeled * 1.3 - 0.5).clamp_min(0)
 
 
 def by_xsdba(field: xr.DataArray, first: np.ndarray, out: str) -> float:
-    """The same correction, fitted on the same days, over the same file to the same kind of store."""
+    """Return the seconds of the same correction with xsdba, with the same days, file and kind of store."""
     import xsdba
 
-    modelled = field[: len(first)].copy(data=first).assign_attrs(units="mm/day").load()
-    observed = modelled.copy(data=truth(torch.tensor(first)).numpy())
+    modeled = field[: len(first)].copy(data=first).assign_attrs(units="mm/day").load()
+    observed = modeled.copy(data=truth(torch.tensor(first)).numpy())
     correction = xsdba.EmpiricalQuantileMapping.train(
-        observed, modelled, nquantiles=NODES, kind="*", group="time"
+        observed, modeled, nquantiles=NODES, kind="*", group="time"
     )
     forget_peak()
     began = time.perf_counter()
-    # It takes a series whole, so its pieces are bands of latitude.
+    # xsdba needs complete time series, so the chunks are bands of latitude.
     rain = (field.chunk(time=-1, lat=15) * 86400).assign_attrs(units="mm/day")
     adjusted = correction.adjust(rain, interp="linear")
     adjusted.rename("pr").astype(np.float32).chunk(time=730).to_dataset().to_zarr(

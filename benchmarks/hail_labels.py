@@ -1,12 +1,12 @@
-"""Seconds that hail products and labels of one large volume take, on generated storms.
+"""Duration of hail products and labels of one large volume of generated storms.
 
-The volume is 1000 x 1000 points on 21 levels, with echo in every column that the radar covers: more than
-any real one. Each part is the median of several turns. Beside it stands what has to be done at least: one
-power of ten of every value, `10 ** (dbz / 10)` of the whole volume in NumPy.
+The volume has 1000 x 1000 points on 21 levels, with echo in every column within the range of the radar. This
+is more than in real volumes. Each duration is the median of several turns. A lower bound is also measured:
+one power of ten of every value, `10 ** (dbz / 10)` of the whole volume in NumPy.
 
     python benchmarks/hail_labels.py [--repeats 5] [--size 1000] [--levels 21]
 
-Prints a table and appends its rows to ``benchmarks/hail_labels.csv``.
+The script prints a table and appends its rows to ``benchmarks/hail_labels.csv``.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ SEED = 5
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--size", type=int, default=1000)
-    parser.add_argument("--levels", type=int, default=21)
+    parser.add_argument("--repeats", type=int, default=5, help="number of turns")
+    parser.add_argument("--size", type=int, default=1000, help="points along each side")
+    parser.add_argument("--levels", type=int, default=21, help="number of levels")
     given = parser.parse_args()
     volume = storms(given.size, given.levels)
     rows = measured(volume, given.repeats)
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def storms(size: int, levels: int) -> xarray.DataArray:
-    """Generated cells with a core aloft in wide rain, float32 dBZ, no echo elsewhere."""
+    """Return generated cells with a core aloft in wide rain, float32 dBZ, without echo elsewhere."""
     rng = np.random.default_rng(SEED)
     heights = np.linspace(500.0, 19500.0, levels)
     y, x = np.mgrid[:size, :size].astype(np.float32)
@@ -62,6 +63,7 @@ def storms(size: int, levels: int) -> xarray.DataArray:
 
 
 def measured(volume: xarray.DataArray, repeats: int) -> list[tuple[str, float, float | str]]:
+    """Return name, value and bound of each measurement."""
     dbz = volume.values
     echo = float(np.isfinite(dbz).any(axis=0).mean())
 
@@ -89,7 +91,7 @@ MINUTES = np.timedelta64(60 * 10**9, "ns")
 
 
 def seconds(repeats: int, work: Callable[[], object]) -> float:
-    """Median, after one that does not count."""
+    """Return the median duration in s, after one turn that is not counted."""
     taken = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -99,6 +101,7 @@ def seconds(repeats: int, work: Callable[[], object]) -> float:
 
 
 def append(rows: list[tuple[str, float, float | str]], shape: str) -> None:
+    """Append the rows to the table."""
     new = not TABLE.exists()
     with TABLE.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")

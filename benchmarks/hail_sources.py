@@ -1,12 +1,12 @@
-"""What each source tells of generated hail that the others do not: trees on simple features of storm cells.
+"""Information of each source about generated hail that the other sources lack, by trees on simple features.
 
-    $ python benchmarks/hail_sources.py            # about 3 minutes on one core, rows in hail_sources.csv
+    python benchmarks/hail_sources.py              # about 3 minutes on one core; rows in hail_sources.csv
 
-Every cell of 50 dBZ that is truly there in the last window is one case: does hail come down from it? The
-features of each source are taken where the cell is, in the last window and over the windows before; that of
-the environment is the severe hail index over the warning threshold, with and without the height of the
-ground. Days are kept together in six folds. It weighed the generator before it was frozen; no network has
-part in it.
+Every true cell of 50 dBZ in the last window is one case; the target is whether hail falls from it. The
+features of each source are computed at the position of the cell, in the last window and over the windows
+before. The feature of the environment is the severe hail index over the warning threshold, with and without
+the height of the ground. Days are kept together in six folds. The benchmark was used to tune the generator
+before it was frozen; no network is involved.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ SETS = (
 
 
 def around(values: NDArray, side: int, most: bool = True) -> NDArray:
-    """The largest or least value within a square."""
+    """Return the maximum or minimum within a square."""
     return (maximum_filter if most else minimum_filter)(values, size=side)
 
 
 def radar_features(sample: HailSample) -> tuple[list[NDArray], NDArray]:
-    """Of every point, and the logarithm of the severe hail index over the history."""
+    """Return features of every point, and the log of the severe hail index over the history."""
     volumes = sample.sources["radar"].values
     seen = ~np.isnan(volumes)
     largest = np.maximum(np.where(seen, volumes, -33).max(1), -33)
@@ -88,6 +88,7 @@ def radar_features(sample: HailSample) -> tuple[list[NDArray], NDArray]:
 
 
 def satellite_features(sample: HailSample) -> list[NDArray]:
+    """Return satellite features of every point."""
     window = sample.sources["fy4b"].values[:, 3]
     vapour = sample.sources["fy4b"].values[:, 0] - window
     coldest = around(window.min(0), 13, most=False)
@@ -106,7 +107,7 @@ def satellite_features(sample: HailSample) -> list[NDArray]:
 
 
 def cases(number: int) -> tuple[dict[str, NDArray], NDArray, NDArray]:
-    """Features of the cells of one sample by source, whether hail comes down, and what the oracle says."""
+    """Return features of the cells of a sample by source, the hail label, and the oracle's prediction."""
     sample = storm.generate(number, seed=SEED, size=SIZE, windows=WINDOWS)
     real = storm.truth(number, seed=SEED, size=SIZE, windows=WINDOWS)
     column = np.fmax.reduce(real.reflectivity[-1], 0)
@@ -133,14 +134,15 @@ def cases(number: int) -> tuple[dict[str, NDArray], NDArray, NDArray]:
 
 
 def success(probability: NDArray, truth: NDArray) -> float:
-    """The largest critical success index over thresholds."""
+    """Return the largest critical success index over thresholds."""
     tables = ((probability > threshold, truth) for threshold in np.linspace(0.1, 0.7, 25))
-    return max(float((said & seen).sum() / (said | seen).sum()) for said, seen in tables)
+    return max(float((hail & seen).sum() / (hail | seen).sum()) for hail, seen in tables)
 
 
 def row(
     sources: tuple[str, ...], features: dict[str, NDArray], truth: NDArray, number: NDArray
 ) -> dict[str, str]:
+    """Return the scores of a set of sources."""
     given = np.concatenate([features[name] for name in sources], 1)
     probability = np.zeros(len(truth))
     for seed in range(3):
@@ -165,11 +167,12 @@ def row(
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--samples", type=int, default=480)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--samples", type=int, default=480, help="number of generated samples")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"), help="CSV file")
     options = parser.parse_args()
     found = [cases(number) for number in range(options.samples)]
     number = np.repeat(np.arange(options.samples), [len(each[1]) for each in found])

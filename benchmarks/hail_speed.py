@@ -1,16 +1,21 @@
-"""What HINet costs at the published size: 20 windows of 128 x 128 cells.
+"""Time and memory of HINet at the published size: 20 windows of 128 x 128 cells.
 
     python benchmarks/hail_speed.py
 
-Rows: one time of its recurrent stack beside a straightforward ST-LSTM of the same width, every gate a
-convolution of its own as the equations stand; inference of one sample; a training step of two samples with
-and without activation checkpointing, with the largest resident memory; what a training step of the
-published 32 samples in mixed precision holds, and, where there is a graphics processor, its time there and
-the memory that it reserves. Each in a process of its own. Appends to ``benchmarks/hail_speed.csv``.
+The rows are:
 
-What such a step holds is counted without a graphics processor: it is taken with tensors that have a shape
-and no values, and the largest sum of all that live at one time is what a card has to hold, beside what its
-libraries need. That takes some minutes.
+- one time step of its recurrent stack, and of a straightforward ST-LSTM of the same width with a separate
+  convolution for each gate, as in the equations;
+- inference of one sample;
+- a training step of two samples with and without activation checkpointing, with the largest resident memory;
+- memory of the tensors of a training step of the published 32 samples in mixed precision, and with a GPU its
+  time and the reserved memory.
+
+Each row is measured in a separate process and appended to ``benchmarks/hail_speed.csv``.
+
+The memory of such a step is computed without a GPU, with tensors that have a shape and no values. The largest
+sum of all tensors that exist at one time is the memory that a GPU needs, in addition to that of its
+libraries. The computation takes some minutes.
 
     python benchmarks/hail_speed.py --only tensors
 """
@@ -41,7 +46,13 @@ WINDOWS, SIDE, WIDTH, KERNEL = 20, 128, 32, 5
 
 
 class PlainSTLSTM(nn.Module):
-    """Two layers of the equations of `geovision.models.st_lstm`, one convolution each."""
+    """Two ST-LSTM layers with one convolution per term of the equations.
+
+    The equations are those of `geovision.models.st_lstm`.
+
+    Args:
+        channels: Number of input channels.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -59,6 +70,11 @@ class PlainSTLSTM(nn.Module):
             self.layers.append(nn.ModuleDict(gates))
 
     def forward(self, sequence: Tensor) -> Tensor:
+        """Return the hidden state after the last window.
+
+        Args:
+            sequence: Input, shape (batch, time, channel, y, x).
+        """
         zeros = sequence.new_zeros(len(sequence), WIDTH, *sequence.shape[-2:])
         h, c, m = [zeros, zeros], [zeros, zeros], zeros
         for x in sequence.unbind(1):
@@ -78,17 +94,20 @@ class PlainSTLSTM(nn.Module):
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=tuple(_MEASURES), default=list(_MEASURES))
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=32, help="of a step in mixed precision")
+    parser.add_argument(
+        "--only", nargs="+", choices=tuple(_MEASURES), default=list(_MEASURES), help="measurements"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="number of turns")
+    parser.add_argument("--samples", type=int, default=32, help="samples of a step in mixed precision")
     parser.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this very process
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # without a new process
     options = parser.parse_args()
     if options.here:
         print(json.dumps(_MEASURES[options.only[0]](options)))
         return
-    told = {"threads": torch.get_num_threads(), "commit": git_commit()}
+    facts = {"threads": torch.get_num_threads(), "commit": git_commit()}
     for only in options.only:
         if only == "graphics" and not torch.cuda.is_available():
             continue
@@ -106,11 +125,11 @@ def main() -> None:
                 *more,
             ]
             found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            append(Path(__file__).with_suffix(".csv"), *(r | told for r in json.loads(found)), show=True)
+            append(Path(__file__).with_suffix(".csv"), *(r | facts for r in json.loads(found)), show=True)
 
 
 def stacks(options: Any) -> list[dict[str, Any]]:
-    """One time of two layers over patches of the radar."""
+    """Return the duration of one time step of two layers over patches of the radar."""
     sequence = torch.randn(1, WINDOWS, 22 * 16, SIDE // 4, SIDE // 4)
     kinds: dict[str, nn.Module] = {
         "ST-LSTM, straightforward": PlainSTLSTM(22 * 16),
@@ -130,21 +149,23 @@ def stacks(options: Any) -> list[dict[str, Any]]:
 
 
 def inference(options: Any) -> list[dict[str, Any]]:
+    """Return the duration of a prediction of one sample."""
     model = geovision.create("hail-hinet")
     sample = {name: values[0] for name, values in batch(1).items()}
-    model.predict(sample)  # what is prepared once
+    model.predict(sample)  # prepares the optimized model
     spent = best(lambda: model.predict(sample), options.turns)
     return [_row("inference of one sample", *spent) | {"note": "at most 2 s on two cores"}]
 
 
 def training(options: Any) -> list[dict[str, Any]]:
+    """Return duration and memory of a training step of two samples."""
     spent = best(TrainingStep(2, options.checkpointing), options.turns)
     what = "training step of two samples" + (", checkpointing" if options.checkpointing else "")
     return [_row(what, *spent) | {"gigabytes": round(peak() / 1000, 2), "note": "at most 6 GB"}]
 
 
 def tensors(options: Any) -> list[dict[str, Any]]:
-    """The largest sum of tensors that live at one time of a step."""
+    """Return the largest sum of tensors that exist at one time of a step, in GB."""
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -162,9 +183,10 @@ def tensors(options: Any) -> list[dict[str, Any]]:
 
 
 def graphics(options: Any) -> list[dict[str, Any]]:
+    """Return duration and reserved memory of a training step on the GPU."""
     step = TrainingStep(options.samples, options.checkpointing, "cuda", mixed=True)
     spent = best(step, options.turns)
-    # What is reserved, not only what is in use, has to fit on the card.
+    # The GPU must provide the reserved memory, which is more than the used memory.
     reserved = torch.cuda.max_memory_reserved() / 1e9
     what = f"training step of {options.samples} samples on {torch.cuda.get_device_name()}, mixed precision"
     what += ", checkpointing" if options.checkpointing else ""
@@ -172,25 +194,33 @@ def graphics(options: Any) -> list[dict[str, Any]]:
 
 
 class TrainingStep:
-    """One step of Adam at the published size, in float32 or in mixed precision."""
+    """Step of Adam at the published size, in float32 or in mixed precision.
+
+    Args:
+        samples: Batch size.
+        checkpointing: Use activation checkpointing.
+        device: Device of the model. Default: cpu.
+        mixed: Use mixed precision. Default: False.
+    """
 
     def __init__(
         self, samples: int, checkpointing: bool, device: str = "cpu", *, mixed: bool = False
     ) -> None:
         self.device, self.mixed = device, mixed
-        with torch.device(device):  # made there, since tensors without values cannot be moved
+        with torch.device(device):  # tensors without values cannot be moved to a device
             self.model = geovision.create("hail-hinet", model_args={"checkpointing": checkpointing}).train()
         self.inputs = {name: values.to(device) for name, values in batch(samples).items()}
         self.target = (torch.rand(samples, 1, SIDE, SIDE) > 0.99).float().to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
 
     def begin(self) -> None:
-        """Let the optimizer make its moments, which are there in every step but the first."""
+        """Initialize the moments of the optimizer, which exist in every step except the first."""
         for parameter in self.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()
 
     def __call__(self) -> None:
+        """Run one step."""
         self.optimizer.zero_grad()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.mixed):
             loss = self.model.loss(self.model(self.inputs).values, self.target)
@@ -211,7 +241,7 @@ _MEASURES: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
 
 
 def batch(count: int) -> dict[str, Tensor]:
-    """Generated inputs in physical units, about the mean of each channel."""
+    """Return generated inputs in physical units, around the mean of each channel."""
     generator = torch.Generator().manual_seed(0)
     inputs = {}
     for spec in find_task("hail").inputs:
@@ -226,7 +256,7 @@ def batch(count: int) -> dict[str, Tensor]:
 
 
 def best(work: Callable[[], Any], turns: int) -> tuple[float, float]:
-    """Seconds and processor seconds of the quickest turn, after one that is not counted."""
+    """Return seconds and processor seconds of the fastest turn, after one that is not counted."""
     work()
     spent = []
     for _ in range(turns):

@@ -1,12 +1,12 @@
-"""MAUNet-Light beside MAUNet: time and memory of a forward pass and of a training step, size on disk.
+"""Time and memory of MAUNet-Light and MAUNet: forward pass, training step and size on disk.
 
-Both as the registry has them, freshly initialised, downscaling by 4. Each case runs in a process of its own,
-so that its memory is its own: largest resident memory beyond what the process held with the model loaded.
-Turns alternate, and the best counts.
+Both networks are those of the registry, newly initialized, and downscale by a factor of 4. Each case runs in
+a separate process. Its memory is the increase of the largest resident set after the model is loaded. Turns
+alternate, and the best counts.
 
     python benchmarks/light_speed.py
 
-Appends rows to ``light_speed.csv`` beside this file. Needs the extra train.
+The script appends rows to ``light_speed.csv`` in its folder. It needs the extra train.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ DAYS = {"one day": 1, "16 days": 16}
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--turns", type=int, default=3, help="of each case")
+    parser.add_argument("--turns", type=int, default=3, help="number of turns of each case")
     parser.add_argument("--case", nargs=2, metavar=("MODEL", "WORK"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -75,12 +76,13 @@ def main() -> None:
 
 
 def measured(name: str, work: str) -> dict[str, float]:
+    """Return time and memory of a case, in this process."""
     torch.manual_seed(0)
     model = geovision.create(name)
     figures: dict[str, float] = {"parameters": model.num_parameters(), "mb_on_disk": on_disk(model)}
     count = DAYS.get(work, 16)
     rain = {model.inputs[0].name: torch.rand(count, len(model.inputs[0].channels), *COARSE) * 20}
-    once = trained(model, rain) if work.startswith("training") else answered(model, rain)
+    once = training_step(model, rain) if work.startswith("training") else prediction(model, rain)
     forget_peak()
     before = peak()
     times = []
@@ -91,7 +93,9 @@ def measured(name: str, work: str) -> dict[str, float]:
     return figures | {"ms": round(1000 * min(times), 2), "mb": round(max(peak() - before, 0), 1)}
 
 
-def answered(model: GeoModel, rain: dict[str, torch.Tensor]) -> Callable[[], object]:
+def prediction(model: GeoModel, rain: dict[str, torch.Tensor]) -> Callable[[], object]:
+    """Return a function that runs one forward pass."""
+
     def once() -> object:
         with torch.inference_mode():
             return model(rain)
@@ -99,18 +103,20 @@ def answered(model: GeoModel, rain: dict[str, torch.Tensor]) -> Callable[[], obj
     return once
 
 
-def trained(model: GeoModel, rain: dict[str, torch.Tensor]) -> Callable[[], object]:
-    optimiser = torch.optim.Adam(model.train().parameters())
+def training_step(model: GeoModel, rain: dict[str, torch.Tensor]) -> Callable[[], object]:
+    """Return a function that runs one training step."""
+    optimizer = torch.optim.Adam(model.train().parameters())
 
     def once() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(rain).values.square().mean().backward()
-        optimiser.step()
+        optimizer.step()
 
     return once
 
 
 def on_disk(model: GeoModel) -> float:
+    """Return the size of the weights on disk, in MB."""
     with tempfile.TemporaryDirectory() as folder:
         saved = model.save(folder)
         return round(sum(path.stat().st_size for path in Path(saved).rglob("*.safetensors")) / 1e6, 2)

@@ -1,4 +1,4 @@
-"""How much memory a process took."""
+"""Peak memory of a process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def peak() -> float:
-    """Largest resident set of this program so far, MB of 10^6 bytes.
+    """Return the largest resident set of this program so far, in MB of 10^6 bytes.
 
-    Linux tells it of the program; what `resource` tells is of the process, and a program that another
-    started begins with the other's.
+    The value of Linux refers to the program. The value of `resource` refers to the process, so a program that
+    another one started begins with the value of the other.
     """
     if _STATUS.exists():
         (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
@@ -24,6 +24,6 @@ def peak() -> float:
 
 
 def forget_peak() -> None:
-    """Let `peak` begin again with what the program holds now; elsewhere than on Linux it cannot."""
+    """Reset `peak` to the current memory; without effect on systems other than Linux."""
     if _CLEAR.exists():
         _CLEAR.write_text("5")  # proc(5): resets the largest resident set

@@ -1,8 +1,8 @@
-"""Pictures that are certainly not photos of the sky, for measuring whether a model notices.
+"""Images without sky, for the evaluation of out-of-distribution scores.
 
-Photos that scikit-image and scikit-learn bundle, and renderings of radar volumes, SAR chips, terrain
-and rain fields in the colour maps that people use. Pictures with a sky of some kind in them are kept
-apart as "doubtful".
+The images are photos in scikit-image and scikit-learn, and renderings of radar volumes, SAR chips, terrain
+and precipitation fields in common color maps. Images that contain some kind of sky are returned separately,
+by `doubtful`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import sklearn.datasets
 __all__ = ["KINDS", "Picture", "doubtful", "pictures"]
 
 Picture = tuple[str, np.ndarray]
-"""Name, and uint8 ``(y, x, 3)``."""
+"""Name, and values as uint8, shape (y, x, 3)."""
 
-# A rocket, a photographer and a temple before a sky; a field of galaxies; the moon.
+# A rocket, a photographer and a temple in front of a sky; a field of galaxies; the moon.
 _WITH_SKY = ("rocket.jpg", "camera.png", "china.jpg", "hubble_deep_field.jpg", "moon.png")
 _COPIES = ("chessboard_GRAY.png", "motorcycle_right.png", "multipage.tif", "multipage_rgb.tif")
 
@@ -34,7 +34,7 @@ def _rgb(values: np.ndarray) -> np.ndarray:
 
 
 def _bundled() -> Iterator[Picture]:
-    """Every picture in the wheels of scikit-image and scikit-learn; nothing is fetched."""
+    """Yield the images in the wheels of scikit-image and scikit-learn, without downloads."""
     for path in sorted(Path(skimage.data.__file__).parent.iterdir()):
         if path.suffix in (".png", ".jpg") and path.name not in _COPIES:
             yield path.name, _rgb(skimage.io.imread(path))
@@ -44,30 +44,30 @@ def _bundled() -> Iterator[Picture]:
 
 
 def photos(root: Path) -> Iterator[Picture]:
-    """Bundled photos and drawings without a sky, and some of the bundled faces."""
+    """Yield bundled photos and drawings without a sky, and some of the bundled faces."""
     yield from ((name, values) for name, values in _bundled() if name not in _WITH_SKY)
     for number, face in enumerate(skimage.data.lfw_subset()[:100:10]):
         yield f"face {number}", _rgb(255 * face)
 
 
 def doubtful(root: Path) -> Iterator[Picture]:
-    """Bundled photos that do show a sky, of a kind."""
+    """Yield bundled photos that show some kind of sky."""
     yield from ((name, values) for name, values in _bundled() if name in _WITH_SKY)
 
 
-def coloured(values: np.ndarray, colours: str, low: float, high: float) -> np.ndarray:
-    """A field in a colour map, white where there is no value."""
+def colored(values: np.ndarray, colors: str, low: float, high: float) -> np.ndarray:
+    """Return a field in a color map, with missing values in white."""
     scaled = np.ma.masked_invalid((values - low) / (high - low))
-    picture = matplotlib.colormaps[colours].with_extremes(bad="white")(scaled)
-    return _rgb(255 * picture)
+    image = matplotlib.colormaps[colors].with_extremes(bad="white")(scaled)
+    return _rgb(255 * image)
 
 
 def radar(root: Path) -> Iterator[Picture]:
-    """Sweeps as plan positions on a grid of 400 x 400, 150 km either way."""
+    """Yield sweeps as plan position indicators on a grid of 400 x 400, 150 km in each direction."""
     import xradar
 
     openers = {"h5": xradar.io.open_odim_datatree, "V06": xradar.io.open_nexradlevel2_datatree}
-    colours = {
+    colors = {
         "DBZH": ("turbo", -10, 70),
         "VRADH": ("RdBu_r", -30, 30),
         "RHOHV": ("viridis", 0.4, 1),
@@ -80,8 +80,8 @@ def radar(root: Path) -> Iterator[Picture]:
             tree = openers[suffix](path)
         for number in (0, 2, 4):
             sweep = tree[f"sweep_{number}"].to_dataset()
-            for moment in [name for name in colours if name in sweep]:
-                yield f"{path.name[:14]} {number} {moment}", coloured(_plan(sweep, moment), *colours[moment])
+            for moment in [name for name in colors if name in sweep]:
+                yield f"{path.name[:14]} {number} {moment}", colored(_plan(sweep, moment), *colors[moment])
 
 
 def _plan(sweep, moment: str) -> np.ndarray:
@@ -97,20 +97,20 @@ def _plan(sweep, moment: str) -> np.ndarray:
 
 
 def sar(root: Path) -> Iterator[Picture]:
-    """Sentinel-1 chips: VV and VH in grey, both as false colours."""
+    """Yield Sentinel-1 chips: VV and VH in gray, and both in false colors."""
     import rasterio
 
     for path in sorted((root / "sentinel1" / "S1RTC").glob("*.tif")):
         with rasterio.open(path) as file:
             vv, vh = file.read()[:2].astype(float)
-        yield f"{path.stem} VV", coloured(vv, "gray", -25, 0)
-        yield f"{path.stem} VH", coloured(vh, "gray", -32, -5)
+        yield f"{path.stem} VV", colored(vv, "gray", -25, 0)
+        yield f"{path.stem} VH", colored(vh, "gray", -32, -5)
         false = [np.clip((band - low) / 25, 0, 1) for band, low in ((vv, -25), (vh, -32), (vv - vh, -5))]
         yield f"{path.stem} false", _rgb(255 * np.nan_to_num(np.stack(false, axis=-1)))
 
 
 def terrain(root: Path) -> Iterator[Picture]:
-    """Heights of the Azores by colour, and lit from the north-west."""
+    """Yield heights of the Azores by color, and hillshades with light from the northwest."""
     import zipfile
 
     from matplotlib.colors import LightSource
@@ -124,35 +124,35 @@ def terrain(root: Path) -> Iterator[Picture]:
         land = np.argwhere(tile > 50)
         for number, (row, column) in enumerate(land[:: max(1, len(land) // 4)][:4] if len(land) else []):
             window = tile[max(0, row - 150) :, max(0, column - 150) :][:300, :300]
-            yield f"{path.name[:7]} {number} heights", coloured(window, "terrain", -200, 1200)
+            yield f"{path.name[:7]} {number} heights", colored(window, "terrain", -200, 1200)
             yield f"{path.name[:7]} {number} lit", _rgb(255 * LightSource().hillshade(window, dx=90, dy=90))
 
 
 def rain(root: Path) -> Iterator[Picture]:
-    """Rain rates and daily sums, and temperatures, in the colour maps of such maps."""
+    """Yield precipitation rates and daily sums in common color maps."""
     import xarray
 
-    colours = ("Blues", "turbo", "YlGnBu", "viridis", "gray", "jet")
+    colors = ("Blues", "turbo", "YlGnBu", "viridis", "gray", "jet")
     with xarray.open_dataset(root / "mrms" / "precip_rate_0p04deg_west.nc") as file:
         fields = next(iter(file.data_vars.values())).values
-    for number, (field, colour) in enumerate(zip(fields, colours, strict=False)):
-        yield f"mrms {number}", coloured(_wettest(field, number), colour, 0, 10)
+    for number, (field, color) in enumerate(zip(fields, colors, strict=False)):
+        yield f"mrms {number}", colored(_wettest(field, number), color, 0, 10)
     with xarray.open_dataset(root / "iberia" / "EOBS_Iberia_pr.nc") as file:
         daily = file["pr" if "pr" in file else next(iter(file.data_vars))].values
     wet = np.argsort(-np.nanmean(daily, axis=(1, 2)))
-    for number, colour in enumerate(colours):
+    for number, color in enumerate(colors):
         field = np.kron(daily[wet[10 * number]][::-1], np.ones((12, 12)))
-        yield f"eobs {number}", coloured(field, colour, 0, 40)
+        yield f"eobs {number}", colored(field, color, 0, 40)
     with xarray.open_dataset(root / "bhima" / "pr_MSWEP28_010deg.nc") as file:
         daily = next(iter(file.data_vars.values())).values * 86400
     wet = np.argsort(-np.nanmean(daily, axis=(1, 2)))
-    for number, colour in enumerate(colours):
+    for number, color in enumerate(colors):
         field = np.kron(daily[wet[number]], np.ones((12, 12)))
-        yield f"mswep {number}", coloured(field, colour, 0, 60)
+        yield f"mswep {number}", colored(field, color, 0, 60)
 
 
 def _wettest(field: np.ndarray, rank: int, side: int = 200) -> np.ndarray:
-    """The block with the `rank`-th most rain."""
+    """Return the block with the `rank`-th largest precipitation."""
     rows, columns = (length // side for length in field.shape)
     blocks = field[: rows * side, : columns * side].reshape(rows, side, columns, side).swapaxes(1, 2)
     blocks = blocks.reshape(-1, side, side)
@@ -169,9 +169,9 @@ KINDS: dict[str, Callable[[Path], Iterator[Picture]]] = {
 
 
 def pictures(root: Path) -> dict[str, list[Picture]]:
-    """Every kind with its pictures.
+    """Return the images of every kind.
 
     Args:
-        root: Folder of the project's real data.
+        root: Folder of all data sets.
     """
     return {kind: list(make(root)) for kind, make in KINDS.items()}

@@ -1,11 +1,11 @@
-"""What geovision adds to the libraries below it: import, listing, building, a forward pass.
+"""Overhead of geovision over the libraries it uses: import, listing, model creation and forward pass.
 
-Each pair is measured in turns and given as the median, so that what else the machine does falls on
-both alike.
+Each pair is measured in alternating turns, and the median is reported, so that other work on the machine
+affects both equally.
 
     python benchmarks/overheads.py [--repeats 9]
 
-Prints a table and appends its rows to ``benchmarks/overheads.csv``.
+The script prints a table and appends its rows to ``benchmarks/overheads.csv``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ GEOVISION = str(Path(sys.executable).with_name("geovision"))
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=9, help="number of turns")
     repeats = parser.parse_args().repeats
     rows = [
         *processes(repeats),
@@ -43,12 +44,12 @@ def main() -> None:
 
 
 def processes(repeats: int) -> list[tuple[str, float, float]]:
-    """Seconds of `import geovision` and `geovision list` beyond an empty interpreter, and in all."""
+    """Return the seconds of `import geovision` beyond an empty interpreter, and of `geovision list`."""
     code = "import sys, geovision; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     empty, imported, listed = alternate(
         repeats,
         lambda: run(sys.executable, "-c", "pass"),
-        lambda: run(sys.executable, "-c", code),  # its exit status fails the run if torch is there
+        lambda: run(sys.executable, "-c", code),  # fails if the import has loaded torch
         lambda: run(GEOVISION, "list"),
     )
     return [
@@ -58,6 +59,7 @@ def processes(repeats: int) -> list[tuple[str, float, float]]:
 
 
 def run(*command: str) -> None:
+    """Run a command."""
     subprocess.run(command, check=True, capture_output=True)
 
 
@@ -65,7 +67,7 @@ def run(*command: str) -> None:
 
 
 def building(repeats: int) -> list[tuple[str, float, float]]:
-    """`create` beside `timm.create_model`, both freshly initialised."""
+    """Return the ratio of `create` to `timm.create_model`, both newly initialized."""
     import timm
 
     import geovision
@@ -82,7 +84,7 @@ def building(repeats: int) -> list[tuple[str, float, float]]:
 
 
 def forward(name: str, repeats: int) -> list[tuple[str, float, float]]:
-    """`GeoModel.forward` beside the bare network with its head, at batch 8, in float32."""
+    """Return the ratio of `GeoModel.forward` to the bare network with its head, at batch 8, in float32."""
     import torch
 
     import geovision
@@ -96,7 +98,7 @@ def forward(name: str, repeats: int) -> list[tuple[str, float, float]]:
 
 
 def alternate(repeats: int, *ways: Callable[[], object]) -> list[float]:
-    """Median seconds of each, in turns, after one that does not count."""
+    """Return the median seconds of each function in alternating turns; the first turn is not counted."""
     seconds: list[list[float]] = [[] for _ in ways]
     for turn in range(repeats + 1):
         for way, taken in zip(ways, seconds, strict=True):
@@ -111,6 +113,7 @@ def alternate(repeats: int, *ways: Callable[[], object]) -> list[float]:
 
 
 def append(rows: list[tuple[str, float, float]]) -> None:
+    """Append the rows to the table."""
     import torch
 
     from geovision.provenance import git_commit

@@ -1,14 +1,13 @@
-"""Images per second of `GeoModel.predict` beside a plain loop, on the same photos in turns.
+"""Images per second of `GeoModel.predict` and of a plain loop, on the same photos in alternating turns.
 
-The plain loop is what one writes first: Pillow opens and converts, timm's evaluation transform,
-batches of 32, float32, contiguous, torch's default threads. Both work through the folder in turns of
-a few batches, so that what else the machine does falls on both alike; preparing the model counts
-into the first turn.
+The plain loop uses Pillow, the evaluation transform of timm, batches of 32, float32, contiguous arrays and
+the default threads of torch. Both process the folder in turns of a few batches, so that other work on the
+machine affects both equally. The first turn includes the preparation of the model.
 
     python benchmarks/predict_speed.py --photos FOLDER                 # as they are
     python benchmarks/predict_speed.py --photos FOLDER --phone         # as 12-megapixel JPEGs
 
-Prints a table and appends a row a model to ``benchmarks/predict_speed.csv``.
+The script prints a table and appends one row per model to ``benchmarks/predict_speed.csv``.
 """
 
 from __future__ import annotations
@@ -43,11 +42,12 @@ TABLE = Path(__file__).with_suffix(".csv")
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = arguments()
     photos = expand(options.photos)
     photos = list(itertools.islice(itertools.cycle(photos), options.count))
     with tempfile.TemporaryDirectory() as folder:
-        # Copies, so that a photo taken twice is a file twice.
+        # With copies, each repetition of a photo is a separate file.
         copies = write_copies(photos, Path(folder), phone=options.phone)
         for name in options.models:
             row = compare(name, copies, options)
@@ -56,16 +56,20 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--count", type=int, default=1000, help="photos; repeated where there are fewer")
-    parser.add_argument("--phone", action="store_true", help="enlarge them to 4000 x 3000 pixels first")
+    parser.add_argument("--count", type=int, default=1000, help="number of photos, repeated if necessary")
+    parser.add_argument("--phone", action="store_true", help="enlarge the photos to 4000 x 3000 pixels first")
     parser.add_argument(
-        "--models", nargs="+", default=["cloud-mobilenetv2", "cloud-resnet50"], help="names or folders"
+        "--models",
+        nargs="+",
+        default=["cloud-mobilenetv2", "cloud-resnet50"],
+        help="names in the registry, or folders of saved models",
     )
-    parser.add_argument("--turn", type=int, default=200, help="photos a turn")
-    parser.add_argument("--precision", default="auto", help="of predict")
-    parser.add_argument("--fresh", action="store_true", help="no shipped weights")
+    parser.add_argument("--turn", type=int, default=200, help="photos per turn")
+    parser.add_argument("--precision", default="auto", help="precision of predict")
+    parser.add_argument("--fresh", action="store_true", help="use initial parameters instead of weights")
     return parser.parse_args()
 
 
@@ -73,13 +77,13 @@ def arguments() -> argparse.Namespace:
 
 
 def write_copies(photos: Sequence[Path], folder: Path, *, phone: bool) -> list[Path]:
-    """The photos as files of their own, byte for byte or as a phone would write them."""
+    """Write each photo to a file, unchanged or in the format of a phone."""
     files = [folder / f"{index:05d}{path.suffix}" for index, path in enumerate(photos)]
     if not phone:
         for path, file in zip(photos, files, strict=True):
             file.write_bytes(path.read_bytes())
         return files
-    # Some hundred different pictures take gigabytes and minutes; each of forty serves several times.
+    # Hundreds of different images take gigabytes and minutes, so forty of them are repeated.
     distinct = list(dict.fromkeys(photos))[:40]
     with ThreadPoolExecutor(2) as pool:
         shots = list(pool.map(phone_shot, distinct, range(len(distinct))))
@@ -89,7 +93,7 @@ def write_copies(photos: Sequence[Path], folder: Path, *, phone: bool) -> list[P
 
 
 def phone_shot(path: Path, seed: int) -> bytes:
-    """One photo at 12 megapixels with the noise of a small sensor, turned as phones are held."""
+    """Return a photo at 12 megapixels with sensor noise and the orientation tag of a phone."""
     import io
 
     generator = np.random.default_rng(seed)
@@ -104,33 +108,34 @@ def phone_shot(path: Path, seed: int) -> bytes:
     return stream.getvalue()
 
 
-# --- the two ways -------------------------------------------------------------------------------
+# --- the two methods ----------------------------------------------------------------------------
 
 
 def plain_loop(model: GeoModel) -> Callable[[Sequence[Path]], None]:
-    """The same network and head, as timm's documentation shows it: its transform at the same size."""
+    """Return a loop over the same network and head, with the transform of timm at the same size."""
     network, head, spec = model.network, model.head, model.inputs[0]
     backbone = next(module for module in network.modules() if isinstance(module, TimmBackbone))
     config = timm.data.resolve_data_config({"input_size": (3, *spec.size)}, model=backbone.model)
     transform = timm.data.create_transform(**config, is_training=False)
 
-    def answer(photos: Sequence[Path]) -> None:
+    def predict(photos: Sequence[Path]) -> None:
         for start in range(0, len(photos), 32):
             batch = torch.stack([transform(Image.open(p).convert("RGB")) for p in photos[start : start + 32]])
             with torch.no_grad():
                 head(network({spec.name: batch})).softmax(1).argmax(1).tolist()
 
-    return answer
+    return predict
 
 
 @dataclass
 class Clock:
-    """Seconds of wall and of processor, turn by turn."""
+    """Wall time and processor time of each turn, in s."""
 
     wall: list[float]
     processor: list[float]
 
     def time(self, work: Callable[[], None]) -> None:
+        """Measure a turn."""
         wall, processor = time.perf_counter(), time.process_time()
         work()
         self.wall.append(time.perf_counter() - wall)
@@ -138,10 +143,10 @@ class Clock:
 
 
 def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> dict[str, object]:
-    """One model: both ways in turns over the same photos."""
+    """Return the row of one model, with both methods in alternating turns over the same photos."""
     model = opened(name, fresh=options.fresh)
     plain = plain_loop(model)
-    plain(photos[:4])  # threads and lazy imports of both are warm before the first turn
+    plain(photos[:4])  # starts threads and lazy imports of both before the first turn
     optimize_model(geovision.create("cloud-tiny"), "float32")
     slow, fast = Clock([], []), Clock([], [])
     turns = [photos[start : start + options.turn] for start in range(0, len(photos), options.turn)]
@@ -159,7 +164,7 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
         "commit": git_commit() or "",
         "model": model.spec.name,
         "photos": f"{len(photos)} {'of 12 megapixels' if options.phone else 'as they are'}",
-        "weights": "trained" if model.training_record else "initialised",
+        "weights": "trained" if model.training_record else "initialized",
         "size": "x".join(map(str, model.inputs[0].size)),
         "precision": f"{options.precision}: {optimize_model(model, options.precision).dtype}",
         "plain_images_per_s": round(len(photos) / sum(slow.wall), 2),
@@ -177,26 +182,30 @@ def compare(name: str, photos: Sequence[Path], options: argparse.Namespace) -> d
 
 
 def opened(name: str, *, fresh: bool) -> GeoModel:
+    """Return the model of a folder or of a registry name."""
     if Path(name).is_dir():
         return geovision.load(name)
     return geovision.create(name, pretrained=bool(geovision.info(name).weights) and not fresh)
 
 
 def agreement(model: GeoModel, photos: Sequence[Path], precision: str) -> float:
-    """Share of photos with the same likeliest class as the unchanged network in float32 on pictures
-    decoded at their full scale."""
+    """Return the share of photos with the same predicted class as the unchanged network.
+
+    The unchanged network uses float32 and images that are decoded at full scale.
+    """
     spec = model.inputs[0]
-    answers = [answer.label for answer in model.predict(photos, precision=precision)]
+    found = [prediction.label for prediction in model.predict(photos, precision=precision)]
     wanted = []
     for start in range(0, len(photos), 32):
-        pictures = [full_scale(path, spec.size) for path in photos[start : start + 32]]
+        images = [full_scale(path, spec.size) for path in photos[start : start + 32]]
         with torch.inference_mode():
-            best = model(torch.from_numpy(np.stack(pictures)).float() / 255).argmax(1)
+            best = model(torch.from_numpy(np.stack(images)).float() / 255).argmax(1)
         wanted += [model.target.classes[index] for index in best.tolist()]
-    return round(sum(a == b for a, b in zip(answers, wanted, strict=True)) / len(photos), 4)
+    return round(sum(a == b for a, b in zip(found, wanted, strict=True)) / len(photos), 4)
 
 
 def full_scale(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """Return a photo that is decoded at full scale and then resized."""
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
     height, width = size or (upright.height, upright.width)
@@ -207,12 +216,14 @@ def full_scale(path: Path, size: tuple[int, int] | None) -> np.ndarray:
 
 
 def processor() -> str:
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 def print_row(row: dict[str, object]) -> None:
+    """Print a row, one column per line."""
     width = max(map(len, row))
     print("\n".join(f"{key:{width}}  {value}" for key, value in row.items()), end="\n\n")
 

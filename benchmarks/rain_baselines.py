@@ -1,12 +1,13 @@
-"""What a network of rain has to beat on winters over Iberia: NCEP reanalysis to E-OBS at 0.5 degrees.
+"""Baseline scores for precipitation networks on winters over Iberia: NCEP reanalysis to E-OBS at 0.5 degrees.
 
-Every method is fitted on three quarters of the winters and scored on the last, in four turns of four whole
-winters each; scores are over all days together. Ridge regression takes the leading principal components of
-five fields of NCEP, everything else its rain alone.
+Every method is fitted on three quarters of the winters and scored on the rest, in four folds of four complete
+winters. Scores are computed over all days together. Ridge regression uses the leading principal components of
+five fields of NCEP; all other methods use its precipitation alone.
 
     python benchmarks/rain_baselines.py --data ../shared/data
 
-Prints a table and writes ``benchmarks/rain_baselines.csv``. Needs the extras geo, baselines and train.
+The script prints a table and writes ``benchmarks/rain_baselines.csv``. It needs the extras geo, baselines and
+train.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ Method = Callable[[np.ndarray, np.ndarray], Tensor]
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains iberia/")
     root = parser.parse_args().data / "iberia"
     paired = open_paired(root, [SOURCES[name] for name in PREDICTORS], SOURCES["eobs.pr"])
     print(paired)
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 def across_winters(method: Method, winter: np.ndarray, truth: Tensor) -> Tensor:
-    """What a method says of each day, fitted on other winters."""
+    """Return the prediction of a method for each day, fitted on the other winters."""
     found = torch.full_like(truth, torch.nan)
     for held in np.array_split(np.unique(winter), FOLDS):
         test = np.isin(winter, held)
@@ -72,42 +74,43 @@ def across_winters(method: Method, winter: np.ndarray, truth: Tensor) -> Tensor:
 
 
 def methods(predictors: list, observed, truth: Tensor) -> dict[str, Method]:
-    """Each takes the days to fit on and the days to answer."""
+    """Return the methods; each is called with the days to fit on and the days to predict."""
     bilinear = torch.tensor(regrid(predictors[0], observed).values)
     nearest = torch.tensor(regrid(predictors[0], observed, "nearest").values)
     columns = np.concatenate([field.values.reshape(len(field), -1) for field in predictors], axis=1)
 
     def corrected(kind: type) -> Method:
-        def method(fit: np.ndarray, ask: np.ndarray) -> Tensor:
+        def method(fit: np.ndarray, test: np.ndarray) -> Tensor:
             correction = kind()
             correction.fit(bilinear[fit], truth[fit])
-            return correction(bilinear[ask])
+            return correction(bilinear[test])
 
         return method
 
     return {
-        "climatology": lambda fit, ask: truth[fit].nanmean(0).expand(len(ask), -1, -1),
-        "nearest": lambda fit, ask: nearest[ask],
-        "bilinear": lambda fit, ask: bilinear[ask],
+        "climatology": lambda fit, test: truth[fit].nanmean(0).expand(len(test), -1, -1),
+        "nearest": lambda fit, test: nearest[test],
+        "bilinear": lambda fit, test: bilinear[test],
         "linear scaling": corrected(LinearScaling),
         "quantile mapping": corrected(EmpiricalQuantileMapping),
         "quantile delta": corrected(QuantileDeltaMapping),
-        "ridge, 60 PCs": lambda fit, ask: ridge(columns, truth, fit, ask),
+        "ridge, 60 PCs": lambda fit, test: ridge(columns, truth, fit, test),
     }
 
 
-def ridge(columns: np.ndarray, truth: Tensor, fit: np.ndarray, ask: np.ndarray) -> Tensor:
-    """Rain of each cell from principal components of all predictors, none of it negative."""
+def ridge(columns: np.ndarray, truth: Tensor, fit: np.ndarray, test: np.ndarray) -> Tensor:
+    """Return nonnegative precipitation of each cell from principal components of all predictors."""
     scaled = (columns - columns[fit].mean(0)) / columns[fit].std(0)
     components = PCA(COMPONENTS, random_state=0).fit(scaled[fit])
     land = torch.isfinite(truth).all(0)
     ridge = Ridge(1.0).fit(components.transform(scaled[fit]), truth[fit][:, land].numpy())
-    found = torch.full((len(ask), *truth.shape[1:]), torch.nan)
-    found[:, land] = torch.tensor(ridge.predict(components.transform(scaled[ask]))).float().clamp_min(0)
+    found = torch.full((len(test), *truth.shape[1:]), torch.nan)
+    found[:, land] = torch.tensor(ridge.predict(components.transform(scaled[test]))).float().clamp_min(0)
     return found
 
 
 def scores(prediction: Tensor, truth: Tensor) -> dict[str, float]:
+    """Return the scores of a method."""
     heavy = contingency(prediction, truth, 10.0)
     found = {
         "rmse": regression.rmse(prediction, truth),
@@ -133,6 +136,7 @@ def scores(prediction: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def write(rows: list[dict], root: Path) -> None:
+    """Write the rows with their provenance."""
     digests = ",".join(sha256(root / SOURCES[name].file)[:12] for name in (*PREDICTORS, "eobs.pr"))
     stamp = {**run_provenance(), "data": digests, "folds": FOLDS}
     with TABLE.open("w", newline="", encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-"""Rows of results in a CSV file beside the script that measured them."""
+"""Rows of results in a CSV file in the folder of the script that measured them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ __all__ = ["append"]
 
 
 def append(table: Path, *rows: Mapping[str, Any], show: bool = False) -> None:
-    """Add rows to a CSV file. A new column goes to the right, empty in the rows that were there before.
+    """Add rows to a CSV file.
+
+    New columns are added at the right and are empty in the existing rows. The file is replaced atomically.
 
     Args:
-        table: Made where it is missing; whole or as it was.
-        show: Print the rows, too.
+        table: CSV file, created if it does not exist.
+        *rows: Column names and values of each row.
+        show: Also print the rows. Default: False.
     """
     before: list[Mapping[str, Any]] = []
     if table.exists():

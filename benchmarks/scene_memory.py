@@ -1,11 +1,11 @@
-"""Largest resident memory of `geovision.sar.scene` on scenes of 30,000 x 30,000 pixels.
+"""Peak memory of `geovision.predict_scene` on scenes of 30,000 x 30,000 pixels.
 
-Once in pixels of 10 m, once in pixels of the model's own 500 m. The file is sparse: a swath lies across
-it from corner to corner, and the rest has no data. Each case runs in a process of its own.
+One scene has pixels of 10 m, the other one pixels of 500 m, as the model. The file is sparse: a swath crosses
+it from corner to corner, and the rest has no data. Each case runs in a separate process.
 
     OMP_NUM_THREADS=1 python benchmarks/scene_memory.py
 
-Appends rows to ``scene_memory.csv`` beside this file.
+The script appends rows to ``scene_memory.csv`` in its folder.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from geovision.sar import SceneConfig, predict_scene
 TABLE = Path(__file__).with_suffix(".csv")
 
 BLOCK = 512
-HALF_WIDTH = 1 / 6  # of the swath along a row, as a fraction of the scene: a third of it has data
+HALF_WIDTH = 1 / 6  # of the swath along a row, as a fraction of the scene; a third of the scene has data
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--side", type=int, default=30_000)
-    parser.add_argument("--model", default="polarlow-xception")
-    parser.add_argument("--pixels", type=float, nargs="*", default=[10.0, 500.0], help="metres")
+    parser.add_argument("--side", type=int, default=30_000, help="height and width in pixels")
+    parser.add_argument("--model", default="polarlow-xception", help="name in the registry")
+    parser.add_argument("--pixels", type=float, nargs="*", default=[10.0, 500.0], help="pixel sizes in m")
     parser.add_argument("--case", nargs=2, metavar=("SCENE", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def drawn(path: Path, pixel_size: float, side: int) -> Path:
-    """Decibels in a swath from corner to corner, over the Arctic."""
+    """Write decibels in a swath from corner to corner, over the Arctic."""
     rng = np.random.default_rng(0)
     level = np.array([-24.0, -14.0], np.float32)[:, None, None]
     block = (level + rng.normal(0, 1.5, (2, BLOCK, BLOCK))).astype(np.float32)
@@ -100,7 +101,7 @@ def drawn(path: Path, pixel_size: float, side: int) -> Path:
 
 
 def measured(name: str, path: str, out: str) -> dict[str, object]:
-    """One case, in this process."""
+    """Return the measurement of one case, in this process."""
     torch.manual_seed(0)
     model = geovision.create(name)
     before = peak()
@@ -111,7 +112,7 @@ def measured(name: str, path: str, out: str) -> dict[str, object]:
         "mib_before": round(before * 1e6 / 2**20),
         "cells": "x".join(map(str, found.grid.shape)),
         "windows": found.windows,
-        "asked": found.windows - found.skipped,
+        "predicted_windows": found.windows - found.skipped,
         "seconds": round(time.perf_counter() - begun, 1),
         **{f"{step}_s": round(value, 1) for step, value in found.seconds.items()},
         "threads": torch.get_num_threads(),

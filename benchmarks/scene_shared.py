@@ -1,13 +1,13 @@
-"""The small Xception once over a tile instead of once over each of its windows: how fast, how far off.
+"""Speed and error of the small Xception over a whole tile instead of over each of its windows.
 
-Windows that overlap by a half have three quarters of their cells in common with others, and a network of
-convolutions could go over them once, a window's features being the means over its part of the last map.
-But each convolution pads the edge of what it is given, a window has its edges elsewhere, and the last map
-has few cells: the error is given as a fraction of what tells windows apart.
+Windows that overlap by one half share three quarters of their cells with others. A convolutional network
+could process these cells once; the features of a window would be means over its part of the last map. But
+each convolution pads the edge of its input, the edges of the windows are elsewhere, and the last map has few
+cells. The error is given as a fraction of the spread between windows.
 
     OMP_NUM_THREADS=1 python benchmarks/scene_shared.py
 
-Appends rows to ``scene_shared.csv`` beside this file.
+The script appends rows to ``scene_shared.csv`` in its folder.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ BATCH = 16
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", nargs="*", default=["polarlow-xception", "polarlow-tiny"])
+    parser.add_argument(
+        "--models", nargs="*", default=["polarlow-xception", "polarlow-tiny"], help="names in the registry"
+    )
     for name in parser.parse_args().models:
         torch.manual_seed(0)
         append(TABLE, shared(geovision.create(name)), show=True)
@@ -40,8 +43,11 @@ def main() -> None:
 
 @torch.inference_mode()
 def shared(model: GeoModel) -> dict[str, object]:
-    """The convolutions once over a tile, means over the windows' parts of the last map, beside the
-    network on each window: how much faster, and how far off."""
+    """Return speed and error of features from one pass over a tile.
+
+    The features of a window are means over its part of the last map. The reference is the network on each
+    window.
+    """
     network = model.network
     size = model.inputs[0].size
     assert size is not None
@@ -87,6 +93,7 @@ def shared(model: GeoModel) -> dict[str, object]:
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """Return the duration of a call in s."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun

@@ -1,15 +1,18 @@
-"""Windows per second of `geovision.sar.scene` beside the bare network and beside a plain loop.
+"""Windows per second of `geovision.predict_scene`, of the bare network and of a plain loop.
 
-bare: the network as the engine prepares it, fed with ready float windows that lie in memory. asking: the
-engine's own part, from counts on disk to answers of all windows. whole: the whole command, from the scene
-to maps, detections and picture. plain: the loop that one writes first; for each window it reads, converts,
-averages and asks by itself, in batches as large, and adds the answer into two arrays. It writes nothing.
+The measurements are:
 
-Bare and asking are measured in turns, so that what else the machine does falls on both.
+- ``bare``: the optimized network on ready float windows in memory;
+- ``engine``: the inference engine, from counts on disk to predictions of all windows;
+- ``whole``: the complete command, from the scene to maps, detections and image;
+- ``plain``: a simple loop that reads, converts, averages and predicts each window, in batches of equal
+  size, and adds the predictions to two arrays. It writes no files.
+
+The first two are measured in alternating turns, so that other work on the machine affects both equally.
 
     OMP_NUM_THREADS=1 python benchmarks/scene_speed.py             # scenes of 500, 250 and 100 m
 
-Appends rows to ``scene_speed.csv`` beside this file.
+The script appends rows to ``scene_speed.csv`` in its folder.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import argparse
 import datetime
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,16 +45,19 @@ from geovision.sar import SceneConfig, predict_scene
 TABLE = Path(__file__).with_suffix(".csv")
 
 CHANNELS = ("cross_pol", "co_pol")
-SIDE = 3072  # cells of the model: 1536 km
+SIDE = 3072  # cells of the model, 1536 km
 BATCH = 16
-DECLARED = SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES), crs="scene")
+CONFIG = SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES), crs="scene")
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", default="polarlow-xception")
-    parser.add_argument("--pixels", type=float, nargs="*", default=[500.0, 250.0, 100.0], help="metres")
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--model", default="polarlow-xception", help="name in the registry")
+    parser.add_argument(
+        "--pixels", type=float, nargs="*", default=[500.0, 250.0, 100.0], help="pixel sizes in m"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="number of turns")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = geovision.create(options.model)
@@ -60,7 +67,7 @@ def main() -> None:
 
 
 def drawn(path: Path, pixel_size: float, side: int) -> Path:
-    """Decibels with structure at several scales, all of it with data."""
+    """Write decibels with structure at several scales, without missing data."""
     rng = np.random.default_rng(0)
     with rasterio.open(
         path,
@@ -91,6 +98,7 @@ def drawn(path: Path, pixel_size: float, side: int) -> Path:
 
 
 def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[str, object]:
+    """Return the row of one pixel size."""
     spec = model.inputs[0]
     assert spec.pixel_size is not None
     assert spec.size is not None
@@ -103,22 +111,22 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     job = WindowTask(SingleInputSource(spec.name, counts), windows, LocalPredictor(prepared), BATCH)
     ready = torch.rand(4 * BATCH, len(spec.channels), *spec.size)
     number = len(windows.row_starts) * len(windows.column_starts)
-    took: dict[str, list[tuple[float, float]]] = {"bare": [], "asking": []}
+    took: dict[str, list[tuple[float, float]]] = {"bare": [], "engine": []}
     for turn in range(turns + 1):
         found = {
             "bare": both(lambda: bare(prepared, ready, number)),
-            "asking": both(
+            "engine": both(
                 lambda: sliding_window_predict(job, folder, ExecutorConfig(), lambda done, whole: None)
             ),
         }
-        if turn:  # the first one warms up
+        if turn:  # the first turn is a warm-up
             for name, value in found.items():
                 took[name].append(value)
     wall = {name: min(value[0] for value in values) for name, values in took.items()}
     processor = {name: min(value[1] for value in values) for name, values in took.items()}
     best = {name: number / value for name, value in wall.items()}
     begun = time.perf_counter()
-    whole = predict_scene(model, path, folder / "out", DECLARED, batch_size=BATCH)
+    whole = predict_scene(model, path, folder / "out", CONFIG, batch_size=BATCH)
     best["whole"] = number / (time.perf_counter() - begun)
     few = plain_loop(model, path, windows, round(spec.pixel_size / pixel_size), most=64)
     best["plain"] = few
@@ -131,8 +139,8 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
         "windows": number,
         "batch": BATCH,
         **{f"{name}_windows_per_s": round(value, 2) for name, value in best.items()},
-        "asking_over_bare": round(wall["bare"] / wall["asking"], 3),
-        "asking_over_bare_by_processor_time": round(processor["bare"] / processor["asking"], 3),
+        "engine_over_bare": round(wall["bare"] / wall["engine"], 3),
+        "engine_over_bare_by_processor_time": round(processor["bare"] / processor["engine"], 3),
         "whole_over_plain": round(best["whole"] / best["plain"], 2),
         **{f"{name}_s": round(value, 1) for name, value in whole.seconds.items()},
         "threads": torch.get_num_threads(),
@@ -140,20 +148,22 @@ def speed(model: GeoModel, folder: Path, pixel_size: float, turns: int) -> dict[
     }
 
 
-def seconds(work) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """Return the duration of a call in s."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
-def both(work) -> tuple[float, float]:
-    """Seconds by the clock, and of the processor: other programs slow down the first alone."""
+def both(work: Callable[[], object]) -> tuple[float, float]:
+    """Return wall time and processor time in s; other programs affect only the former."""
     begun = time.process_time()
     taken = seconds(work)
     return taken, time.process_time() - begun
 
 
-def bare(prepared, ready: torch.Tensor, number: int) -> None:
+def bare(prepared: Callable[..., object], ready: torch.Tensor, number: int) -> None:
+    """Run the network on a number of windows."""
     for begin in range(0, number, BATCH):
         size = min(BATCH, number - begin)
         first = begin % (len(ready) - BATCH + 1)
@@ -161,7 +171,7 @@ def bare(prepared, ready: torch.Tensor, number: int) -> None:
 
 
 def plain_loop(model: GeoModel, path: Path, windows: WindowGrid, factor: int, *, most: int) -> float:
-    """Windows per second, of so many windows all over the scene."""
+    """Return windows per second, measured on a number of windows from all parts of the scene."""
     height, width = windows.size
     total, weights = np.zeros(windows.shape), np.zeros(windows.shape)
     kernel = np.outer(window_weight(height), window_weight(width))
@@ -172,15 +182,18 @@ def plain_loop(model: GeoModel, path: Path, windows: WindowGrid, factor: int, *,
         for start in range(0, len(places), BATCH):
             batch = places[start : start + BATCH]
             inputs = torch.stack([window(dataset, top, left, windows.size, factor) for top, left in batch])
-            answers = model(inputs).softmax(1)[:, 1].tolist()
-            for (top, left), answer in zip(batch, answers, strict=True):
+            predictions = model(inputs).softmax(1)[:, 1].tolist()
+            for (top, left), prediction in zip(batch, predictions, strict=True):
                 part = (slice(top, top + height), slice(left, left + width))
-                total[part] += kernel * answer
+                total[part] += kernel * prediction
                 weights[part] += kernel
     return len(places) / (time.perf_counter() - begun)
 
 
-def window(dataset, top: int, left: int, size: tuple[int, int], factor: int) -> torch.Tensor:
+def window(
+    dataset: rasterio.DatasetReader, top: int, left: int, size: tuple[int, int], factor: int
+) -> torch.Tensor:
+    """Read a window, average it in linear power, and return it as a fraction of the counts."""
     place = Window(left * factor, top * factor, size[1] * factor, size[0] * factor)
     power = 10 ** (dataset.read(window=place) / 10)
     mean = power.reshape(2, size[0], factor, size[1], factor).mean((2, 4))

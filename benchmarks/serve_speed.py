@@ -1,16 +1,20 @@
-"""How fast `geovision serve` answers, how steadily, and what it does when too many ask.
+"""Throughput and latency of `geovision serve`, their stability, and the behavior under overload.
 
-Clients are tasks of this process, each with one connection that stays open and the next question as soon as
-the last one is answered; so they take processor time from the server too, as little as can be. ``crowd``: 8
-clients with photos of 640 x 480, and of 12 megapixels. ``long``: many thousand questions, of which one in
-twenty is a bad file; memory before and after. ``flood``: 200 clients at once. ``browser``: the page in
-headless Chromium, from opening to ready and from a photo to its answer, computed in the browser.
+Clients are tasks of this process. Each has one open connection and sends its next request as soon as the last
+response has arrived, so clients also take processor time from the server, as little as possible.
+
+- ``crowd``: 8 clients with photos of 640 x 480, and of 12 megapixels;
+- ``long``: many thousand requests, one in twenty with a bad file; memory before and after;
+- ``flood``: 200 clients at the same time;
+- ``browser``: the page in headless Chromium, from opening to ready and from a photo to its prediction, which
+  the browser computes.
 
     python benchmarks/serve_speed.py crowd
-    python benchmarks/serve_speed.py long --questions 20000
+    python benchmarks/serve_speed.py long --requests 20000
     python benchmarks/serve_speed.py flood browser
 
-Appends rows to ``serve_speed.csv`` beside this file. Needs the extra serve, and Chromium for ``browser``.
+The script appends rows to ``serve_speed.csv`` in its folder. It needs the extra serve, and Chromium for
+``browser``.
 """
 
 from __future__ import annotations
@@ -42,11 +46,12 @@ GOOD, BAD = 200, frozenset({415, 422})
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", nargs="+", choices=("crowd", "long", "flood", "browser"))
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--questions", type=int, default=2000)
-    parser.add_argument("--int8", action="store_true")
+    parser.add_argument("what", nargs="+", choices=("crowd", "long", "flood", "browser"), help="measurements")
+    parser.add_argument("--clients", type=int, default=8, help="number of clients")
+    parser.add_argument("--requests", type=int, default=2000, help="number of requests")
+    parser.add_argument("--int8", action="store_true", help="serve the model in 8 bits")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photos = drawn(Path(folder))
@@ -63,7 +68,7 @@ def main() -> None:
 
 
 def drawn(folder: Path) -> dict[str, list[bytes]]:
-    """Photos as phones send them, and files that are none."""
+    """Return photos in formats of phones, and files that are not images."""
     skies = sorted(sky.write(folder / "skies", 22, seed=1, size=(480, 640)).rglob("*.jpg"))
     small = [path.read_bytes() for path in skies]
     large = []
@@ -80,7 +85,7 @@ def drawn(folder: Path) -> dict[str, list[bytes]]:
 
 @contextmanager
 def served(*more: str) -> Iterator[tuple[int, int]]:
-    """(port, process) of a server of its own."""
+    """Run a server and yield its port and process id."""
     command = [
         Path(sys.executable).with_name("geovision"),
         "serve",
@@ -105,7 +110,7 @@ def served(*more: str) -> Iterator[tuple[int, int]]:
 
 
 def resident(process: int) -> float:
-    """Megabytes of memory that a process has."""
+    """Return the resident memory of a process, in MB."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
 
@@ -113,20 +118,20 @@ def resident(process: int) -> float:
 # --- the clients --------------------------------------------------------------------------------
 
 
-async def client(port: int, questions: Iterator[bytes], found: list[tuple[int, float]]) -> None:
-    """Ask one after the other on one connection; (status, seconds) of each, 0 where no answer came."""
+async def client(port: int, bodies: Iterator[bytes], found: list[tuple[int, float]]) -> None:
+    """Send requests in sequence on one connection; append status and seconds of each, 0 on failure."""
     reader = writer = None
-    for body in questions:
+    for body in bodies:
         begun = time.perf_counter()
         try:
             if writer is None or writer.is_closing():
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
             head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
-            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-            await reader.readexactly(int(re.search(rb"content-length: (\d+)", answer)[1]))
-            status = int(answer.split()[1])
-            if b"connection: close" in answer:
+            response = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(re.search(rb"content-length: (\d+)", response)[1]))
+            status = int(response.split()[1])
+            if b"connection: close" in response:
                 writer.close()
         except (OSError, EOFError, asyncio.IncompleteReadError):
             status, writer = 0, None
@@ -135,22 +140,23 @@ async def client(port: int, questions: Iterator[bytes], found: list[tuple[int, f
         writer.close()
 
 
-async def crowd_of(port: int, clients: int, questions: Iterator[bytes]) -> list[tuple[int, float]]:
+async def crowd_of(port: int, clients: int, requests: Iterator[bytes]) -> list[tuple[int, float]]:
+    """Send requests with several clients at the same time."""
     found: list[tuple[int, float]] = []
-    await asyncio.gather(*(client(port, questions, found) for _ in range(clients)))
+    await asyncio.gather(*(client(port, requests, found) for _ in range(clients)))
     return found
 
 
-def asked(
+def measured(
     port: int, clients: int, count: int, bodies: list[bytes], bad: list[bytes], one_in: int = 0
 ) -> dict:
-    """What many questions found."""
-    questions = (
+    """Return counts of responses, latency and throughput of a number of requests."""
+    requests = (
         bad[n // one_in % len(bad)] if one_in and n % one_in == 0 else bodies[n % len(bodies)]
         for n in range(count)
     )
     begun = time.perf_counter()
-    found = asyncio.run(crowd_of(port, clients, questions))
+    found = asyncio.run(crowd_of(port, clients, requests))
     seconds = time.perf_counter() - begun
     statuses = Counter(status for status, _ in found)
     times = [taken for status, taken in found if status == GOOD]
@@ -158,33 +164,35 @@ def asked(
     others = sum(n for status, n in statuses.items() if status not in {GOOD, 503, *BAD})
     return {
         "clients": clients,
-        "questions": count,
-        "answered": statuses[GOOD],
+        "requests": count,
+        "predicted": statuses[GOOD],
         "refused_bad_files": sum(statuses[status] for status in BAD),
         "shed_503": statuses[503],
         "lost_or_other": others,
         "p50_ms": round(1000 * float(p50), 1),
         "p99_ms": round(1000 * float(p99), 1),
-        "answers_per_s": round(statuses[GOOD] / seconds, 1),
+        "predictions_per_s": round(statuses[GOOD] / seconds, 1),
     }
 
 
-# --- what is measured ---------------------------------------------------------------------------
+# --- the measurements ---------------------------------------------------------------------------
 
 
 def crowd(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
+    """Yield the rows of a few clients with small and with large photos."""
     with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
-        asked(port, options.clients, 100, photos["640x480"], [])  # warms it up
+        measured(port, options.clients, 100, photos["640x480"], [])  # warm-up
         for kind, share in (("640x480", 1), ("12 megapixels", 4)):
-            row = asked(port, options.clients, options.questions // share, photos[kind], [])
+            row = measured(port, options.clients, options.requests // share, photos[kind], [])
             yield {"photos": kind} | row | {"memory_mb": round(resident(process), 1)}
 
 
 def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
+    """Yield the row of many requests with some bad files."""
     with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
-        asked(port, options.clients, 1000, photos["640x480"], photos["bad"], 20)
+        measured(port, options.clients, 1000, photos["640x480"], photos["bad"], 20)
         before = resident(process)
-        row = asked(port, options.clients, options.questions, photos["640x480"], photos["bad"], 20)
+        row = measured(port, options.clients, options.requests, photos["640x480"], photos["bad"], 20)
         yield (
             {"photos": "640x480"}
             | row
@@ -196,13 +204,15 @@ def long(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterato
 
 
 def flood(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
+    """Yield the row of 200 clients at the same time."""
     with served(*(["--precision", "int8"] if options.int8 else [])) as (port, process):
-        asked(port, 8, 100, photos["640x480"], [])
-        row = asked(port, 200, options.questions, photos["640x480"], [])
+        measured(port, 8, 100, photos["640x480"], [])
+        row = measured(port, 200, options.requests, photos["640x480"], [])
         yield {"photos": "640x480"} | row | {"memory_mb": round(resident(process), 1)}
 
 
 def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iterator[dict]:
+    """Yield the rows of the page in a browser."""
     from playwright.sync_api import sync_playwright
 
     with (
@@ -226,8 +236,8 @@ def browser(photos: dict[str, list[bytes]], options: argparse.Namespace) -> Iter
             yield {
                 "photos": kind,
                 "ready_s": round(ready, 2),
-                "first_answer_s": round(times[0], 2),
-                "later_answers_s": round(float(np.median(times[1:])), 3),
+                "first_prediction_s": round(times[0], 2),
+                "later_predictions_s": round(float(np.median(times[1:])), 3),
             }
         chromium.close()
 

@@ -1,11 +1,11 @@
-"""What subnormal numbers cost a training: the same one with them, and without, as the trainer has it.
+"""Cost of subnormal numbers in training: processor time with them, and without them as in the trainer.
 
     python benchmarks/subnormals.py
 
-Gradients of gates that are shut fade through numbers below 1e-38, with which processors are slow. Each
-network is trained on the same generated storms with PyTorch's own setting and with the trainer's, and of
-several turns the quickest counts, in processor time: what else the machine does falls on none. Appends to
-``benchmarks/subnormals.csv``.
+Gradients of closed gates decay through numbers below 1e-38, which processors compute slowly. Each network is
+trained on the same generated storms with the default setting of PyTorch and with that of the trainer. The
+fastest of several turns counts, in processor time, so that other work on the machine has no influence. The
+script appends rows to ``benchmarks/subnormals.csv``.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ BATCH, EPOCHS = 8, 8
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--samples", type=int, default=160)
-    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=160, help="number of generated samples")
+    parser.add_argument("--turns", type=int, default=2, help="number of turns")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = HailSamples(HailSamples.synthetic(Path(folder), options.samples, size=(32, 32), windows=6))
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def seconds(name: str, data: GeoDataset, *, kept: bool) -> float:
-    """Of processor time, of one training."""
+    """Return the processor time of one training in s."""
     torch.manual_seed(0)
     head = {"error": "bce", "positive_weight": 3.0}
     model = geovision.create(name, model_args=MODELS[name], head_args=head)

@@ -1,14 +1,14 @@
-"""What the trainer costs beside the network: its steps against those of a bare PyTorch loop.
+"""Overhead of the trainer: images per second of `geovision.train` and of a bare PyTorch loop.
 
-Before each step of a real `geovision.train`, two bare steps are taken on the same samples: look up a
-batch, forward pass, gradient, AdamW, learning rate; once as PyTorch computes it and once with the
-trainer's own way of strided depthwise convolutions (`geovision.training.depthwise`). So what else the
-machine does falls on all alike. The trainer's figure holds everything: lightning, the log, the
-checkpoint, the turn of the epoch. Processor time is what means something on a machine with other work.
+Before each step of a real `geovision.train`, two bare steps run on the same samples: batch lookup, forward
+pass, gradient, AdamW, learning rate. One uses the convolutions of PyTorch, the other one the strided
+depthwise convolutions of the trainer (`geovision.training.depthwise`). Other work on the machine therefore
+affects all equally. The value of the trainer includes Lightning, the log, the checkpoint and the end of the
+epoch. Processor time is the meaningful value on a machine with other work.
 
     python benchmarks/training_speed.py --data CCSN
 
-Prints a table and writes it to ``benchmarks/training_speed.csv``.
+The script prints a table and writes it to ``benchmarks/training_speed.csv``.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ TRAINER, PLAIN, SAME = "trainer", "bare loop", "bare loop, the trainer's convolu
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, help="CCSN; without it, generated pictures of the sky")
-    parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--data", type=Path, help="folder of CCSN; default: generated photos of the sky")
+    parser.add_argument("--samples", type=int, default=512, help="number of photos")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = samples(options.data, options.samples, Path(folder))
@@ -56,6 +57,7 @@ def main() -> None:
 
 
 def samples(root: Path | None, count: int, folder: Path) -> GeoDataset:
+    """Return photos of CCSN, or generated ones."""
     if root is None:
         root = geovision.load_dataset("ccsn", folder).synthetic(folder / "sky", count)
     data = geovision.load_dataset("ccsn", root, size=SIZE)
@@ -63,7 +65,11 @@ def samples(root: Path | None, count: int, folder: Path) -> GeoDataset:
 
 
 class Clock:
-    """Seconds and processor seconds of each way to take a step, the first epoch left out."""
+    """Wall time and processor time of each kind of step, without the first epoch.
+
+    Args:
+        warm_up: Number of steps that are not counted.
+    """
 
     def __init__(self, warm_up: int) -> None:
         self.warm_up = warm_up
@@ -72,15 +78,18 @@ class Clock:
         self._since = (0.0, 0.0)
 
     def start(self) -> None:
+        """Start the measurement of a step."""
         self._since = (time.perf_counter(), time.process_time())
 
     def stop(self, name: str) -> None:
+        """Add the time since `start` to a kind of step."""
         self.steps[name] += 1
         if self.steps[name] > self.warm_up:
             self.spent[name][0] += time.perf_counter() - self._since[0]
             self.spent[name][1] += time.process_time() - self._since[1]
 
     def table(self) -> list[dict[str, Any]]:
+        """Return one row per kind of step."""
         rows = []
         for name, (wall, processor) in self.spent.items():
             images = BATCH * (self.steps[name] - self.warm_up)
@@ -104,7 +113,7 @@ class Clock:
 
 
 def compare(data: GeoDataset, out: Path) -> Clock:
-    """One training, with bare steps between its own."""
+    """Run one training, with bare steps between its steps."""
     torch.manual_seed(0)
     model = geovision.create(MODEL, size=SIZE)
     rows = load_into_memory(data)
@@ -131,7 +140,7 @@ def compare(data: GeoDataset, out: Path) -> Clock:
 
 
 def bare_step(model: GeoModel, rows: InMemoryDataset, *, unstrided: bool = False) -> Callable[[], None]:
-    """A function that takes one step of the loop that one writes first."""
+    """Return a function that runs one step of a bare loop."""
     model = model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if unstrided:
         unstrided_depthwise(model).__enter__()
@@ -142,15 +151,15 @@ def bare_step(model: GeoModel, rows: InMemoryDataset, *, unstrided: bool = False
 
     def step() -> None:
         nonlocal number
-        # It is called within the trainer's autocast, whose copies of weights are of the trainer.
+        # The step runs inside the trainer's autocast, whose cached weights belong to the trainer.
         torch.clear_autocast_cache()
         with torch.enable_grad():
             index = batches[number % (len(rows) // BATCH)]
             number += 1
-            pictures = rows.inputs["image"][index].float() / 255
-            pictures = pictures.contiguous(memory_format=torch.channels_last)
+            images = rows.inputs["image"][index].float() / 255
+            images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
-                loss = loss_of(model(pictures), rows.target[index])
+                loss = loss_of(model(images), rows.target[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -37,14 +37,14 @@ BENCHMARKS = DOCS.parent / "benchmarks"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
     lines = [header, ["---"] * len(header), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def linked(text: str) -> str:
-    """The same with every digital object identifier as a link."""
+    """Return the text with every digital object identifier as a link."""
     return re.sub(r"doi:(10\.[^\s,;)|]*[^\s,;)|.])", r"[doi:\1](https://doi.org/\1)", text)
 
 
@@ -52,7 +52,7 @@ def linked(text: str) -> str:
 
 
 def models() -> str:
-    """Every curated model, a table a task, and what others published."""
+    """Return one table of curated models for each task, and the published results."""
     return linked("\n\n".join(_models_of(task) for task in registry.tasks().values()))
 
 
@@ -62,7 +62,7 @@ def _models_of(task: Task) -> str:
         "model",
         "parameters",
         "weights",
-        "licence of the weights",
+        "license of the weights",
         "trained on",
         "architecture",
         "note",
@@ -74,11 +74,11 @@ def _models_of(task: Task) -> str:
     parts = [f"## {task.title}", task.question, table(header, rows)]
     if published:
         parts += [
-            f"### {task.title}: stated by others",
+            f"### {task.title}: published results",
             table(("model", "metric", "value", "mark", "source", "note"), published),
         ]
     if task.cautions:
-        parts += ["Before you compare:", "\n".join(f"- {caution}" for caution in task.cautions)]
+        parts += ["Known limitations of comparisons:", "\n".join(f"- {caution}" for caution in task.cautions)]
     return "\n\n".join(parts)
 
 
@@ -99,24 +99,24 @@ def _weight(weight: WeightSpec) -> str:
     return f"`.{weight.tag}`" + (f" ({figures})" if figures else "")
 
 
-# --- data sets ----------------------------------------------------------------------------------
+# --- datasets -----------------------------------------------------------------------------------
 
 
 def datasets() -> str:
-    """Every data set that has an adapter: where it is from, its terms, its layout and its traps."""
+    """Return source, license, layout and caveats of every dataset with an adapter."""
     cards = [(name, task, card_of(name)) for name, task in _dataset_tasks()]
     rows = [
         (f"`{name}`", task, card.title, card.license, card.source, card.split_group)
         for name, task, card in cards
     ]
-    # A heading first: what precedes the first heading of a directive is lost.
+    # Sphinx drops text before the first heading of a directive.
     parts = [
-        "## All of them",
+        "## Overview",
         table(("name", "task", "title", "license", "source", "kept together by a split"), rows),
     ]
     for name, _, card in cards:
-        traps = "\n".join(f"- {trap}" for trap in card.caveats)
-        parts += [f"## {name}", f"{card.title}. {card.citation}.", f"Layout: {card.layout}.", traps]
+        caveats = "\n".join(f"- {caveat}" for caveat in card.caveats)
+        parts += [f"## {name}", f"{card.title}. {card.citation}.", f"Layout: {card.layout}.", caveats]
     return linked("\n\n".join(part for part in parts if part))
 
 
@@ -125,15 +125,15 @@ def _dataset_tasks() -> list[tuple[str, str]]:
 
 
 def card_of(name: str) -> DatasetCard:
-    """The card of a data set's adapter."""
+    """Return the card of a dataset adapter."""
     return resolve(registry.dataset_reference(name)[1]).card
 
 
-# --- the command line ---------------------------------------------------------------------------
+# --- command line -------------------------------------------------------------------------------
 
 
 def cli() -> str:
-    """Every command with its arguments, options and examples."""
+    """Return every command with its arguments, options and examples."""
     group: Any = typer.main.get_command(command_line)
     return "\n\n".join(_command(command) for command in group.commands.values())
 
@@ -178,7 +178,7 @@ def _names(parameter: Any, kind: str) -> str:
 
 def _default(parameter: Any) -> str:
     if parameter.required:
-        return "needed"
+        return "required"
     value = getattr(parameter.default, "value", parameter.default)
     return "" if value is None or value is False or callable(value) else f"`{value}`"
 
@@ -187,7 +187,7 @@ def _default(parameter: Any) -> str:
 
 
 def exceptions() -> str:
-    """The tree of exceptions, each with the first line of what it says of itself."""
+    """Return the tree of exceptions with the first line of each docstring."""
     return "\n".join(_branch(errors.GeovisionError, 0))
 
 
@@ -204,7 +204,7 @@ def _branch(kind: type[Exception], depth: int) -> list[str]:
 
 # --- benchmarks ---------------------------------------------------------------------------------
 
-# Of the columns of a benchmark, those that stay in its file: they would make the table too wide.
+# Columns of benchmarks that the tables omit, because they would be too wide.
 _IN_THE_FILE = (
     "commit",
     "versions",
@@ -217,20 +217,20 @@ _IN_THE_FILE = (
 
 
 def benchmarks() -> str:
-    """What each benchmark found, row by row, as it wrote it."""
+    """Return the rows of each benchmark as they are in its file."""
     return "\n\n".join(_benchmark(path) for path in sorted(BENCHMARKS.glob("*.csv")))
 
 
 def _benchmark(path: Path) -> str:
     script = path.with_suffix(".py")
-    says = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    description = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     columns = [name for name in rows[0] if name not in _IN_THE_FILE]
     header = [name.replace("_", " ") for name in columns]
     body = [[row[name] for name in columns] for row in rows]
     return "\n\n".join(
-        (f"## {script.name}", says.partition("\n\n")[0].replace("\n", " "), table(header, body))
+        (f"## {script.name}", description.partition("\n\n")[0].replace("\n", " "), table(header, body))
     )
 
 
@@ -238,20 +238,20 @@ def _benchmark(path: Path) -> str:
 
 
 def study(page: Path, name: str, *columns: str) -> str:
-    """Return the table of a study, the command that made it, and its figure.
+    """Return the table of a study, its command, and its figure.
 
     Args:
         page: Page that shows the table; the path of the figure is relative to it.
-        name: Name of the file in ``docs/studies/data``, without its ending.
-        columns: Names of the columns to show. Default: all.
+        name: Name of the file in ``docs/studies/data``, without suffix.
+        *columns: Names of the columns to show. Default: all.
     """
     with (STUDIES / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     shown = [each for each in columns if each in rows[0]] or list(rows[0])
     body = table([each.replace("_", " ") for each in shown], [[row[each] for each in shown] for row in rows])
-    made = f"`python {rows[0]['command']}`, at commit {rows[0]['commit'][:10]}."
+    command = f"`python {rows[0]['command']}`, at commit {rows[0]['commit'][:10]}."
     figure = IMAGES / f"{name}.png"
-    parts = [body, made]
+    parts = [body, command]
     if figure.is_file():
         parts.append(f"![{name.replace('_', ' ')}]({os.path.relpath(figure, page.parent)})")
     return "\n\n".join(parts)
@@ -270,7 +270,11 @@ _WRITERS: dict[str, Callable[[], str]] = {
 
 
 def updated(page: Path) -> str:
-    """Return the text of a page with all generated blocks written anew."""
+    """Return the text of a page with its generated blocks updated.
+
+    Args:
+        page: Page in Markdown.
+    """
 
     def write(match: re.Match[str]) -> str:
         name, *arguments = match[2].split()

@@ -116,7 +116,7 @@ def create(
     spec = registry.find_model(name)
     if pretrained is not False:
         return _load_pretrained(name, spec, pretrained, num_classes, classes, backbone_weights)
-    return resolve("geovision.models.factory:create_model")(
+    result: GeoModel = resolve("geovision.models.factory:create_model")(
         name,
         num_classes=num_classes,
         classes=classes,
@@ -132,6 +132,7 @@ def create(
         head=head,
         head_args=head_args,
     )
+    return result
 
 
 def _load_pretrained(
@@ -183,7 +184,8 @@ def _load_location(location: str) -> GeoModel:
 
 
 def _pull_from_hub(address: str) -> GeoModel:
-    return resolve("geovision.hub.pull:pull_model")(address)
+    result: GeoModel = resolve("geovision.hub.pull:pull_model")(address)
+    return result
 
 
 def _check_entry(model: GeoModel, spec: ModelSpec) -> GeoModel:
@@ -262,7 +264,8 @@ def load_dataset(
         options["pixel_size"] = pixel_size
     if name in registry.CUSTOM_DATASETS:
         options["task"] = owner.name
-    return adapter(Path(root), **options)
+    result: GeoDataset = adapter(Path(root), **options)
+    return result
 
 
 def train(
@@ -302,7 +305,7 @@ def train(
         OptionError: The recipe does not fit the model or the data.
         MissingExtraError: The extra ``train`` is not installed.
     """
-    return resolve("geovision.training:train")(
+    result: GeoModel = resolve("geovision.training:train")(
         model,
         data,
         validation=validation,
@@ -313,6 +316,7 @@ def train(
         num_workers=num_workers,
         progress=progress,
     )
+    return result
 
 
 def distill(
@@ -357,7 +361,7 @@ def distill(
         OptionError: The models predict different fields, the student is a closed-form model, or the recipe
             augments samples at random.
     """
-    return resolve("geovision.training:distill")(
+    result: GeoModel = resolve("geovision.training:distill")(
         teacher,
         student,
         data,
@@ -371,6 +375,7 @@ def distill(
         num_workers=num_workers,
         progress=progress,
     )
+    return result
 
 
 def evaluate(
@@ -403,7 +408,7 @@ def evaluate(
         DatasetError: The dataset is empty or belongs to another task.
         OptionError: The model supports no ensemble, and `members` is given.
     """
-    return resolve("geovision.evaluation:evaluate")(
+    result: Report = resolve("geovision.evaluation:evaluate")(
         model,
         data,
         batch_size=batch_size,
@@ -412,6 +417,7 @@ def evaluate(
         members=members,
         progress=progress,
     )
+    return result
 
 
 def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dict[str, float]:
@@ -431,7 +437,8 @@ def calibrate(model: GeoModel, data: GeoDataset, *, batch_size: int = 32) -> dic
         InputError: The model has no probabilities, or the samples do not allow a fit.
         DatasetError: The dataset is empty, or belongs to another task.
     """
-    return resolve("geovision.evaluation:calibrate")(model, data, batch_size=batch_size)
+    result: dict[str, float] = resolve("geovision.evaluation:calibrate")(model, data, batch_size=batch_size)
+    return result
 
 
 def cross_validate(
@@ -479,7 +486,7 @@ def cross_validate(
         OptionError: `out` contains another cross-validation, or there are fewer than two folds.
         DatasetError: The dataset has fewer groups than folds.
     """
-    return resolve("geovision.evaluation:cross_validate")(
+    result: Report = resolve("geovision.evaluation:cross_validate")(
         name,
         data,
         out=out,
@@ -493,6 +500,7 @@ def cross_validate(
         progress=progress,
         **options,
     )
+    return result
 
 
 def predict_archive(
@@ -531,7 +539,7 @@ def predict_archive(
         InputError: `source` contains no files, or frames that need more options.
         StorageError: The table cannot be written; finished shards are kept.
     """
-    return resolve("geovision.allsky:predict_archive")(
+    result: ArchiveSummary = resolve("geovision.allsky:predict_archive")(
         model,
         source,
         out,
@@ -542,6 +550,7 @@ def predict_archive(
         precision=precision,
         progress=progress,
     )
+    return result
 
 
 def read_table(
@@ -558,7 +567,8 @@ def read_table(
     Returns:
         The table.
     """
-    return resolve("geovision.inference:read_table")(folder, columns=columns, where=where)
+    result: pyarrow.Table = resolve("geovision.inference:read_table")(folder, columns=columns, where=where)
+    return result
 
 
 def explain(
@@ -620,4 +630,7 @@ def explain(
         batch_size=batch_size,
         orientations=orientations,
     )
-    return resolve("geovision.attribution:explain")(model, source, target=target, config=settings)
+    result: Explanation = resolve("geovision.attribution:explain")(
+        model, source, target=target, config=settings
+    )
+    return result

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import geovision.tasks
 from geovision.errors import OptionError, UnknownDatasetError, UnknownModelError, UnknownTaskError
@@ -64,7 +64,7 @@ def _load_entries() -> tuple[Mapping[str, Task], Mapping[str, ModelSpec]]:
     tasks: dict[str, Task] = {}
     models: dict[str, ModelSpec] = {}
     for entry in found:
-        table: dict = tasks if isinstance(entry, Task) else models
+        table: dict[str, Any] = tasks if isinstance(entry, Task) else models
         if entry.name in table:
             raise OptionError(f"two registry entries have the name {entry.name!r}; rename that of the plugin")
         table[entry.name] = entry

@@ -1,10 +1,9 @@
-"""Draws aurora_keogram_themis.png: three minutes of a THEMIS camera, under them what a small model says
-that was trained on generated frames.
+"""Figure aurora_keogram_themis.png: keogram of three minutes of a THEMIS camera, with predicted classes.
 
-The frames are those of the University of Calgary, 2014-03-10, station Gillam; they are not part of
-this repository.
+A small model makes the predictions; it is trained on generated frames. The frames are those of the University
+of Calgary, 2014-03-10, station Gillam; they are not part of this repository.
 
-Run: python examples/figures/aurora_keogram_themis.py FOLDER_OF_THE_FRAMES
+    python examples/figures/aurora_keogram_themis.py FRAMES
 """
 
 import sys
@@ -25,8 +24,8 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 SITE = {"gill": (56.38, -94.64)}
 NOTE = (
-    "Frames: THEMIS ASI, University of Calgary. Classes: of a small model that was trained on generated "
-    "frames in colour, far outside of its domain here: they show where the strip is, not what the sky held."
+    "Frames: THEMIS ASI, University of Calgary. Classes: predictions of a small model trained on generated "
+    "color frames. The frames are far outside of its domain, so the classes show the layout, not the sky."
 )
 
 source, demo = Path(sys.argv[1]), find_task("aurora").demo
@@ -37,10 +36,10 @@ with tempfile.TemporaryDirectory() as folder:
     frames = geovision.load_dataset("kvammen", generated, size=demo.size)
     model = geovision.create(demo.model, size=demo.size)
     geovision.train(model, frames, recipe=demo.recipe)
-    reading = FrameConfig(channels="grey", sites=SITE)
-    reading = calibrate_cameras(source, reading, stretch=True, circle=True).merge_into(reading)
+    config = FrameConfig(channels="grey", sites=SITE)
+    config = calibrate_cameras(source, config, stretch=True, circle=True).merge_into(config)
     geovision.predict_archive(
-        model, source, root / "table", frame_config=reading, executor_config=ExecutorConfig(0)
+        model, source, root / "table", frame_config=config, executor_config=ExecutorConfig(0)
     )
     png, _ = keogram(root / "table").save(root / "keogram", caption=NOTE)
     IMAGES / "aurora_keogram_themis.png".write_bytes(png.read_bytes())

@@ -1,6 +1,6 @@
-"""Draws auroras.png: generated frames of each auroral form, as the demonstration and the tests use them.
+"""Figure auroras.png: generated frames of each auroral form, as in the demonstration and the tests.
 
-Run: python examples/figures/auroras.py
+python examples/figures/auroras.py
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Draws explain.png: one generated polar low, explained in four ways.
+"""Figure explain.png: a generated polar low, explained by four methods.
 
-Run: python benchmarks/explain_eye.py --train runs/eye && python examples/figures/explain.py runs/eye
+python benchmarks/explain_eye.py --train runs/eye && python examples/figures/explain.py runs/eye
 """
 
 import io
@@ -29,6 +29,7 @@ scene = sar_sea.render("polar-low", over, rng, pixel_size=model.inputs[0].pixel_
 
 
 def panel(way: dict) -> Image.Image:
+    """Return the figure of an explanation as an image."""
     stream = io.BytesIO()
     geovision.explain(model, scene.counts, **way).plot().savefig(stream, format="png", dpi=54)
     return Image.open(stream).convert("RGB")

@@ -1,9 +1,9 @@
-"""Draws hail_captains_flat.png: the storm of Captains Flat, New South Wales, 20 December 2018, two volumes.
+"""Figure hail_captains_flat.png: hail products of the storm of Captains Flat, New South Wales, 2018-12-20.
 
-Data: two volumes of the radar AU40, Bureau of Meteorology, as distributed in wradlib-data. The heights of
-0 and -20 degrees Celsius are assumed, not measured.
+The data are two volumes of the radar AU40 of the Bureau of Meteorology, as distributed in wradlib-data. The
+heights of 0 and -20 degrees Celsius are assumed, not measured.
 
-Run: python examples/figures/hail.py --data ../shared/data/radar
+    python examples/figures/hail.py --data ../shared/data/radar
 """
 
 import argparse
@@ -16,7 +16,9 @@ from geovision.readers.radar import grid_volume, read_volume
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-parser.add_argument("--data", type=Path, default=Path("../shared/data/radar"))
+parser.add_argument(
+    "--data", type=Path, default=Path("../shared/data/radar"), help="folder of the radar volumes"
+)
 data = parser.parse_args().data
 
 products = [

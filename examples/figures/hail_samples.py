@@ -1,7 +1,8 @@
-"""Draws hail_sample.png, a generated sample over ridges, and terrain.png, what is computed from SRTM tiles
-around Pico, Azores (public domain).
+"""Figures hail_sample.png and terrain.png: a generated sample over ridges, and terrain channels.
 
-Run: python examples/figures/hail_samples.py --data ../shared/data/dem
+The terrain channels are computed from SRTM tiles around Pico, Azores (public domain).
+
+    python examples/figures/hail_samples.py --data ../shared/data/dem
 """
 
 import argparse
@@ -18,7 +19,7 @@ from geovision.readers.elevation import elevation_on_grid
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-parser.add_argument("--data", type=Path, default=Path("../shared/data/dem"))
+parser.add_argument("--data", type=Path, default=Path("../shared/data/dem"), help="folder of SRTM tiles")
 tiles = sorted(parser.parse_args().data.glob("*.hgt.zip"))
 
 with tempfile.TemporaryDirectory() as folder:
@@ -39,13 +40,13 @@ panels = (
     ("aspect, degrees", "twilight", (0, 360)),
     ("flow direction, degrees", "twilight", (0, 360)),
 )
-for axes, plane, (title, colours, limits) in zip(figure.subplots(2, 3).ravel(), ground, panels, strict=False):
+for axes, plane, (title, colors, limits) in zip(figure.subplots(2, 3).ravel(), ground, panels, strict=False):
     shown = plane * (1000 if title.startswith("curvature") else 1)
     low, high = limits or (0, float(np.nanmax(plane)))
     drawn = axes.imshow(
         shown,
         origin="lower",
-        cmap=colours,
+        cmap=colors,
         vmin=low,
         vmax=high,
         aspect=1.28,

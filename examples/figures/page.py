@@ -1,8 +1,9 @@
-"""Draws page.png: the page on a phone, light and dark, in English and Chinese, with where the model looked.
+"""Figure page.png: the web page on a phone, light and dark, in English and Chinese, with an activation map.
 
     python examples/figures/page.py
 
-Needs the extra serve, playwright, and Chromium with a Chinese font (Debian: chromium, fonts-noto-cjk).
+The script needs the extra serve, playwright, and Chromium with a Chinese font (Debian: chromium,
+fonts-noto-cjk).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SHOTS = (
 
 
 def main() -> None:
+    """Take the screenshots and write the figure."""
     with tempfile.TemporaryDirectory() as folder:
         skies = sorted(sky.write(Path(folder), 11, seed=5, size=(480, 640)).rglob("*.jpg"))
         command = [Path(sys.executable).with_name("geovision"), "serve", "cloud-mobilenetv2", "--port", "0"]
@@ -53,13 +55,13 @@ def main() -> None:
 def shot(
     browser: Browser, url: str, skies: list[Path], *, language: str, scheme: str, photo: int, mapped: bool
 ) -> Image.Image:
-    """The whole page after an answer."""
+    """Return a screenshot of the whole page with a prediction."""
     page = browser.new_context(viewport=PHONE, color_scheme=scheme, locale=language).new_page()
     page.goto(url)
     page.wait_for_selector("#file:not([disabled])", state="attached", timeout=60_000)
     page.set_input_files("#file", str(skies[photo]))
     page.wait_for_selector("#answer:not([hidden])", timeout=60_000)
-    page.wait_for_timeout(500)  # the bars grow
+    page.wait_for_timeout(500)  # animation of the bars
     if mapped:
         page.click("#look")
         page.wait_for_selector("#look[aria-pressed=true]")
@@ -69,7 +71,7 @@ def shot(
 
 
 def beside(shots: list[Image.Image], gap: int = 24) -> Image.Image:
-    """Pictures side by side on grey."""
+    """Join images side by side on gray."""
     whole = Image.new(
         "RGB",
         (sum(each.width + gap for each in shots) + gap, max(each.height for each in shots) + 2 * gap),

@@ -1,6 +1,6 @@
-"""Draws polar_lows.png: generated radar pictures of each kind, as the demonstration and the tests use them.
+"""Figure polar_lows.png: generated radar images of each kind, as in the demonstration and the tests.
 
-Run: python examples/figures/polar_lows.py
+python examples/figures/polar_lows.py
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ TIMES = 2
 
 rng = np.random.default_rng(4)
 scenes = [render_single(kind, rng, pixel_size=2000.0) for _ in range(TIMES) for kind in KINDS]
-# The published pictures hold the cross-polarised channel as red and as green, and the other as blue.
-pictures = [np.moveaxis(scene.counts[[0, 0, 1]], 0, -1) for scene in scenes]
+# As in the published images, red and green contain the cross-polarized channel, and blue the other.
+images = [np.moveaxis(scene.counts[[0, 0, 1]], 0, -1) for scene in scenes]
 titles = [kind if time == 0 else "" for time in range(TIMES) for kind in KINDS]
-plot_image_grid(pictures, titles, columns=len(KINDS)).savefig(IMAGES / "polar_lows.png", dpi=90)
+plot_image_grid(images, titles, columns=len(KINDS)).savefig(IMAGES / "polar_lows.png", dpi=90)

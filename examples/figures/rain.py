@@ -1,5 +1,7 @@
-"""Draws rain.png: generated days beside a real one, corrected, with distributions. Run it in a checkout
-with the real data: ``python examples/figures/rain.py ../shared/data``."""
+"""Figure rain.png: a day of the NCEP reanalysis, its correction by quantile mapping, and E-OBS.
+
+python examples/figures/rain.py ../shared/data
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,22 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 
 def extent(field) -> tuple[float, ...]:
+    """Return the outer cell edges of a grid: west, east, south and north."""
     return (*cell_edges(field.lon.values)[[0, -1]], *cell_edges(field.lat.values)[[0, -1]])
 
 
 data = Path(sys.argv[1]) / "iberia"
 paired = open_paired(data, [SOURCES["ncep.pr"]], SOURCES["eobs.pr"])
 coarse, observed = paired.fields.values()
-early = torch.tensor([unit <= "winter 1994" for unit in split_groups(observed, "winter")])
-modelled = torch.tensor(regrid(coarse, observed).values)
+early = torch.tensor([group <= "winter 1994" for group in split_groups(observed, "winter")])
+modeled = torch.tensor(regrid(coarse, observed).values)
 TARGET = find_task("downscale").target
 mapping = EmpiricalQuantileMapping()
-mapping.fit(modelled[early], torch.tensor(observed.values)[early])
+mapping.fit(modeled[early], torch.tensor(observed.values)[early])
 day = int(np.nanmean(observed.values, (1, 2)).argmax())
 figure = plot_fields(
     coarse.values[day],
-    mapping(modelled)[day].numpy(),
+    mapping(modeled)[day].numpy(),
     observed.values[day],
     extent=extent(observed),
     coarse_extent=extent(coarse),

@@ -1,9 +1,9 @@
-"""Draws scene.png: the quick look that `geovision scene` makes of a generated pass.
+"""Figure scene.png: the quicklook that `geovision scene` writes for a generated pass.
 
-A tiny model is trained on generated pictures for a minute or two, and asked about a pass that it has not
-seen: open sea, a polar low, open sea.
+A tiny model is trained on generated images for a minute or two. It predicts an unseen pass of open sea, a
+polar low and open sea.
 
-Run: python examples/figures/scene.py
+    python examples/figures/scene.py
 """
 
 import tempfile

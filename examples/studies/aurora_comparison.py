@@ -1,13 +1,13 @@
-"""Which model tells auroral forms best? The paper's comparison (Kvammen et al. 2020) on one split.
+"""Comparison of classifiers of auroral forms on one split, as in Kvammen et al. (2020).
 
     python examples/studies/aurora_comparison.py --data KVAMMEN  # the published data
     python examples/studies/aurora_comparison.py --generated 784 --size 64 --epochs 8 --batch-size 16
 
-Every model is trained on the data set's training split and scored on its test split: networks from
-scratch and, where `--backbone-weights MODEL=FILE` names a file (or `MODEL=imagenet`, with network), from
-weights trained elsewhere; the paper's baselines on pixels, and on features where they have such weights.
-One table (`table.csv`, macro-averaged precision first, a row a training, with the command that made it)
-and one figure. What is finished is read back.
+Every model is trained on the training split of the data set and scored on its test split. Networks start from
+scratch, and also from other weights if `--backbone-weights MODEL=FILE` gives a file (or `MODEL=imagenet`,
+with network access). The baselines of the paper use pixels, and features if they have such weights. The
+script writes a table (`table.csv`: one row per training, macro-averaged precision first, with the command)
+and a figure. It reuses finished rows.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ METRICS = ("macro_precision", "macro_recall", "macro_f1")
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     root = options.data or generated(options)
     rows, matrices = [], {}
@@ -50,21 +51,29 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, help="TrainingImages and TestImages, as the authors ship them")
-    source.add_argument("--generated", type=int, metavar="N", help="so many generated frames instead")
+    source.add_argument(
+        "--data", type=Path, help="folder of TrainingImages and TestImages, as published by the authors"
+    )
+    source.add_argument(
+        "--generated", type=int, metavar="N", help="number of generated frames to use instead"
+    )
     own = [name for name in registry.list_models(task="aurora") if name != "aurora-tiny"]
-    parser.add_argument("--models", nargs="+", default=own)
-    parser.add_argument("--backbone-weights", nargs="*", default=[], metavar="MODEL=FILE")
-    parser.add_argument("--epochs", type=int, help="instead of each recipe's")
-    parser.add_argument("--batch-size", type=int, help="instead of each recipe's")
-    parser.add_argument("--size", type=int, help="height and width, instead of each model's")
-    parser.add_argument("--out", type=Path, default=Path("runs/aurora_comparison"))
+    parser.add_argument("--models", nargs="+", default=own, help="names in the registry")
+    parser.add_argument(
+        "--backbone-weights", nargs="*", default=[], metavar="MODEL=FILE", help="pretrained backbones"
+    )
+    parser.add_argument("--epochs", type=int, help="training epochs; default: as in each recipe")
+    parser.add_argument("--batch-size", type=int, help="training batch size; default: as in each recipe")
+    parser.add_argument("--size", type=int, help="height and width in pixels; default: as in each model")
+    parser.add_argument("--out", type=Path, default=Path("runs/aurora_comparison"), help="output folder")
     return parser.parse_args()
 
 
 def generated(options: Any) -> Path:
+    """Return the folder of the generated frames, which are written at the first call."""
     root = options.out / f"generated-{options.generated}"
     if not root.is_dir():
         KvammenAurora.synthetic(root, options.generated, seed=0)
@@ -72,7 +81,7 @@ def generated(options: Any) -> Path:
 
 
 def trainings(options: Any) -> Iterator[tuple[str, str, str | None]]:
-    """(model, where it starts, backbone weights)."""
+    """Yield model, initialization and backbone weights of each training."""
     files = dict(pair.split("=", 1) for pair in options.backbone_weights)
     for name in options.models:
         closed = registry.find_model(name).fit == "closed_form"
@@ -88,7 +97,7 @@ def trainings(options: Any) -> Iterator[tuple[str, str, str | None]]:
 def compare(
     name: str, start: str, weights: str | None, root: Path, options: Any
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Train and score one model; the row of the table, and its confusion matrix."""
+    """Train and score one model; return its table row and its confusion matrix."""
     out = options.out / f"{name}-{start}"
     kept = out / "row.json"
     if kept.is_file():
@@ -109,12 +118,14 @@ def compare(
 
 
 def loaded(root: Path, split: str, model: Any) -> ImageDataset:
+    """Return a split in the input size of a model."""
     data = geovision.load_dataset("kvammen", root, split=split, size=model.inputs[0].size)
     assert isinstance(data, ImageDataset)
     return data
 
 
 def recipe(name: str, start: str, options: Any) -> Recipe:
+    """Return the recipe of a training, with the options of the command line."""
     known = registry.find_task("aurora").available_recipes(registry.find_model(name))
     chosen = known["scratch" if start == "scratch" else "fine-tune"]
     if options.epochs:
@@ -126,6 +137,7 @@ def recipe(name: str, start: str, options: Any) -> Recipe:
 
 
 def described(name: str, start: str, report: Report, options: Any) -> dict[str, Any]:
+    """Return the table row of a report."""
     first = report.metrics[METRICS[0]]
     own = {metric: round(report.metrics[metric].value, 4) for metric in METRICS}
     published = [r.value for r in registry.find_task("aurora").published if r.model == name]
@@ -149,6 +161,8 @@ def described(name: str, start: str, report: Report, options: Any) -> dict[str, 
 
 
 def save(rows: list[dict[str, Any]], matrices: dict[str, np.ndarray], out: Path) -> None:
+    """Write the table and the figure."""
+
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
@@ -162,7 +176,7 @@ def save(rows: list[dict[str, Any]], matrices: dict[str, np.ndarray], out: Path)
 
 
 def draw(rows: list[dict[str, Any]], matrices: dict[str, np.ndarray]) -> Figure:
-    """Macro precision with its interval above, the confusion matrix of each model below."""
+    """Plot macro precision with its interval, and the confusion matrix of each model below."""
     count = len(rows)
     figure = Figure(figsize=(max(5, 2.1 * count), 6), layout="constrained")
     grid = figure.add_gridspec(2, count, height_ratios=(3, 2))
@@ -182,7 +196,7 @@ def draw(rows: list[dict[str, Any]], matrices: dict[str, np.ndarray]) -> Figure:
         below.imshow(matrix / matrix.sum(1, keepdims=True).clip(1), vmin=0, vmax=1, cmap="Blues")
         below.set_xticks([])
         below.set_yticks(range(len(codes)), codes if place == 0 else [], fontsize=7)
-        below.set_xlabel("answered", fontsize=8)
+        below.set_xlabel("predicted", fontsize=8)
         if place == 0:
             below.set_ylabel("true")
     return figure

@@ -1,10 +1,11 @@
-"""Daily rain of the monsoon over the upper Bhima, India, from 0.4 to 0.1 degrees.
+"""Downscaling of daily monsoon precipitation over the upper Bhima, India, from 0.4 to 0.1 degrees.
 
     python examples/studies/bhima_downscaling.py --data ../shared/data --test-from 2021-08-01
 
-The coarse rain is the area mean of 4 x 4 cells of MSWEP, so that what is learnt is detail and no bias. Days
-before --test-from are fitted on, those after are scored. MAUNet, a plain U-Net of as many parameters and
-SRCNN are trained from three seeds, whose mean and range the table has. Writes a table and a figure to --out.
+The coarse precipitation is the area mean of 4 x 4 cells of MSWEP, so networks learn detail and no bias. Days
+before --test-from are fitted on, those from that day on are scored. MAUNet, a plain U-Net of equal parameter
+count and SRCNN are trained with three seeds; the table contains their mean and range. The script writes a
+table and a figure to --out.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ FACTOR = 4
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     source = options.data / "bhima" / FILE
     data = pairs(source, options.out / "grids")
@@ -49,18 +51,26 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds bhima/")
-    parser.add_argument("--fit-from", default="2021-05-01", metavar="DATE", help="dry months say little")
-    parser.add_argument("--test-from", default="2021-08-01", metavar="DATE")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=120, help="best on July, fitted on May and June")
-    parser.add_argument("--out", type=Path, default=Path("runs/bhima_downscaling"))
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains bhima/")
+    parser.add_argument(
+        "--fit-from",
+        default="2021-05-01",
+        metavar="DATE",
+        help="first day to fit on; dry months contain little information",
+    )
+    parser.add_argument("--test-from", default="2021-08-01", metavar="DATE", help="first day to score")
+    parser.add_argument("--seeds", type=int, default=3, help="number of training seeds")
+    parser.add_argument(
+        "--epochs", type=int, default=120, help="training epochs; default: best on July after May and June"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/bhima_downscaling"), help="output folder")
     return parser.parse_args()
 
 
 def pairs(source: Path, folder: Path) -> Any:
-    """The rain and its coarse view, as a data set of one's own."""
+    """Return precipitation and its coarse version as a data set of the layout `rain-grids`."""
     if not (folder / GRIDS_FILE).is_file():
         fine = open_grid(source, "precipitation")
         write_grid(fine, folder / "fine.nc")

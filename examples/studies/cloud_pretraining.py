@@ -1,15 +1,16 @@
-"""Does ImageNet help to classify clouds? The paper's question (Ji et al. 2025), asked twice.
+"""Effect of ImageNet pretraining on cloud classification (Ji et al. 2025), under two kinds of folds.
 
     python examples/studies/cloud_pretraining.py --data CCSN \
         --imagenet cloud-mobilenetv2_100=weights.safetensors
 
-Each architecture, from scratch and from ImageNet, is cross-validated under folds that keep
-near-duplicates together, and under a naive random split that does not: the difference is what leaks.
-Copies leak whatever label they are filed under, so beside the score of all photos stands that of those
-whose copy, under the naive split, is in the training set with the same label, or with another.
-One table (`table.csv`, a row a training, with the command that made it) and one figure. An
-architecture without `--imagenet NAME=FILE` takes timm's weights, which needs network; `--scratch-only`
-leaves it out. What is finished is read back.
+Each architecture is cross-validated from scratch and from ImageNet weights. Grouped folds keep
+near-duplicates together; a naive random split does not, so the difference is the leakage. Copies leak with
+any label. The table therefore contains the score of all photos, and the scores of photos that have a copy in
+the training set of the naive split, with the same label or with another one.
+
+The script writes a table (`table.csv`: one row per training, with the command) and a figure, and reuses
+finished folds. An architecture without `--imagenet NAME=FILE` uses the weights of timm, which needs network
+access; `--scratch-only` excludes these weights.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ PUBLISHED = {
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     data = geovision.load_dataset("ccsn", options.data)
     assert isinstance(data, CCSN)
@@ -71,7 +73,7 @@ def main() -> None:
                     "low": round(figure.low, 4),
                     "high": round(figure.high, 4),
                     "top3": round(report.metrics["accuracy(top_k=3)"].value, 4),
-                    **told(copies, out),
+                    **copy_accuracy(copies, out),
                     "published": PUBLISHED.get((name, start), ""),
                     "folds": options.folds,
                     "epochs": options.epochs,
@@ -85,22 +87,27 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="CCSN, as its authors ship it")
-    parser.add_argument("--models", nargs="+", default=PAPER)
-    parser.add_argument("--imagenet", nargs="*", default=[], metavar="NAME=FILE")
-    parser.add_argument("--scratch-only", nargs="*", default=[], metavar="NAME")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--out", type=Path, default=Path("runs/cloud_pretraining"))
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of CCSN, as published by its authors"
+    )
+    parser.add_argument("--models", nargs="+", default=PAPER, help="names in the registry")
+    parser.add_argument("--imagenet", nargs="*", default=[], metavar="NAME=FILE", help="ImageNet weights")
+    parser.add_argument(
+        "--scratch-only", nargs="*", default=[], metavar="NAME", help="models without ImageNet weights"
+    )
+    parser.add_argument("--folds", type=int, default=5, help="number of folds")
+    parser.add_argument("--epochs", type=int, default=30, help="training epochs")
+    parser.add_argument("--size", type=int, default=224, help="height and width in pixels")
+    parser.add_argument("--out", type=Path, default=Path("runs/cloud_pretraining"), help="output folder")
     options = parser.parse_args()
     options.size = (options.size, options.size)
     return options
 
 
 def trainings(options: Any) -> Iterator[tuple[str, str, str | None]]:
-    """(model, where it starts, backbone weights), the quickest to have first."""
+    """Yield model, initialization and backbone weights, the fastest first."""
     files = dict(pair.split("=", 1) for pair in options.imagenet)
     for name in options.models:
         if name not in options.scratch_only:
@@ -109,14 +116,14 @@ def trainings(options: Any) -> Iterator[tuple[str, str, str | None]]:
 
 
 def recipe(start: str, options: Any) -> Recipe:
-    """The task's recipe for this start, in as many epochs as asked for."""
+    """Return the task's recipe for an initialization, with the requested number of epochs."""
     own = find_task("cloud").recipes["scratch" if start == "scratch" else "fine-tune"]
-    # A running mean over hundreds of steps would lag behind a short training.
+    # An average of the weights over hundreds of steps would lag behind a short training.
     return dataclasses.replace(own.with_epochs(options.epochs), ema=0.0)
 
 
 def fold_numbers(data: CCSN, count: int, *, grouped: bool) -> list[int]:
-    """The fold of each photo."""
+    """Return the fold of each photo."""
     number = np.empty(len(data), dtype=int)
     for fold, (_, test) in enumerate(data.folds(k=count, seed=0, grouped=grouped)):
         number[test] = fold
@@ -124,11 +131,11 @@ def fold_numbers(data: CCSN, count: int, *, grouped: bool) -> list[int]:
 
 
 def copied(data: CCSN, fold: Sequence[int]) -> dict[str, np.ndarray]:
-    """Photos that have a near-duplicate in another fold: with their own label alone, or with another."""
+    """Return masks of photos with a near-duplicate in another fold, with equal and with other labels."""
     same, other = np.zeros(len(data), dtype=bool), np.zeros(len(data), dtype=bool)
     members: dict[str, list[int]] = {}
-    for place, unit in enumerate(data.groups):
-        members.setdefault(unit, []).append(place)
+    for place, group_name in enumerate(data.groups):
+        members.setdefault(group_name, []).append(place)
     for group in members.values():
         for place in group:
             labels = {data.labels[each] for each in group if fold[each] != fold[place]}
@@ -137,19 +144,20 @@ def copied(data: CCSN, fold: Sequence[int]) -> dict[str, np.ndarray]:
     return {"copy_same_label": same, "copy_other_label": other}
 
 
-def told(copies: Mapping[str, np.ndarray], out: Path) -> dict[str, object]:
-    """Part of such photos whose genus was told, and how many there are."""
-    answers = Predictions.join(
+def copy_accuracy(copies: Mapping[str, np.ndarray], out: Path) -> dict[str, object]:
+    """Return the accuracy on photos with copies, and their number."""
+    predictions = Predictions.join(
         [Predictions.load(path) for path in sorted(out.glob("fold-*/predictions.npz"))]
     )
-    assert answers.positions is not None
-    right = (answers.predicted == answers.labels).numpy()[np.argsort(answers.positions.numpy())]
+    assert predictions.positions is not None
+    right = (predictions.predicted == predictions.labels).numpy()[np.argsort(predictions.positions.numpy())]
     return {
         f"top1_{name}": f"{right[photos].mean():.3f} of {photos.sum()}" for name, photos in copies.items()
     }
 
 
 def save(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write the table and the figure."""
     lines: list[str] = []
     writer = csv.DictWriter(_Lines(lines), fieldnames=list(rows[0]))
     writer.writeheader()
@@ -164,18 +172,18 @@ class _Lines:
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
-    """Macro-F1 with its interval, a group of bars a training, grouped beside naive folds."""
+    """Plot macro-F1 with its interval, one group of bars per training, for both kinds of folds."""
     trained = list(dict.fromkeys((row["model"], row["start"]) for row in rows))
     figure = Figure(figsize=(1.5 + 1.6 * len(trained), 4), layout="constrained")
     axes = figure.add_subplot()
-    for shift, (split, colour) in zip(
+    for shift, (split, color) in zip(
         (-0.2, 0.2), (("grouped", "#0072b2"), ("naive", "#e69f00")), strict=True
     ):
         chosen = [row for row in rows if row["split"] == split]
         places = [trained.index((row["model"], row["start"])) + shift for row in chosen]
         values = np.array([row["macro_f1"] for row in chosen])
         spread = [values - [row["low"] for row in chosen], [row["high"] for row in chosen] - values]
-        axes.bar(places, values, 0.38, yerr=spread, capsize=3, color=colour, label=f"{split} folds")
+        axes.bar(places, values, 0.38, yerr=spread, capsize=3, color=color, label=f"{split} folds")
     axes.set_xticks(
         range(len(trained)), [f"{name.removeprefix('cloud-')}\n{start}" for name, start in trained]
     )

@@ -1,12 +1,12 @@
-"""Train the weights that geovision ships for `cloud-mobilenetv2`, and measure them honestly.
+"""Training and evaluation of the weights of `cloud-mobilenetv2` that are part of geovision.
 
     python examples/studies/cloud_shipped_weights.py --data CCSN \
         --backbone-weights mobilenetv2_100.safetensors
 
-Five grouped folds first: every photo is answered by a model that saw neither it nor a near-duplicate
-of it, and is calibrated on the other folds. Then one model on all photos, with the same recipe and a
-temperature fitted to the out-of-fold answers. What is finished is not done again, so a killed run
-goes on where it was.
+First come five grouped folds. Every photo is predicted by a model that was trained without it and without its
+near-duplicates, and that was calibrated on the other folds. Then one model is trained on all photos, with the
+same recipe and a temperature that is fitted to the out-of-fold predictions. Finished steps are not repeated,
+so a killed run is resumed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ FOLDS = 5
 
 
 def main() -> None:
+    """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="CCSN, as its authors ship it")
-    parser.add_argument("--backbone-weights", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/cloud-mobilenetv2.ccsn"))
-    parser.add_argument("--only", choices=("folds", "model"), help="one of the two trainings alone")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of CCSN, as published by its authors"
+    )
+    parser.add_argument("--backbone-weights", type=Path, required=True, help="file of ImageNet weights")
+    parser.add_argument("--out", type=Path, default=Path("runs/cloud-mobilenetv2.ccsn"), help="output folder")
+    parser.add_argument("--only", choices=("folds", "model"), help="only one of the two trainings")
     options = parser.parse_args()
     data = geovision.load_dataset("ccsn", options.data, size=geovision.info(NAME).inputs[0].size)
     assert isinstance(data, CCSN)
@@ -55,14 +58,14 @@ def main() -> None:
     if options.only is None:
         folder = options.out / "model"
         model.save(folder, fp16=True)
-        model = geovision.load(folder)  # rounded to half precision, as it will be used
+        model = geovision.load(folder)  # rounded to half precision, as in the package
         finish(model, data, report, options.out)
         model.save(folder, fp16=True, card=card(model, data, report))
         print(folder)
 
 
 def train_on_all(data: CCSN, backbone_weights: Path, out: Path) -> GeoModel:
-    """The model that is shipped, before it is calibrated."""
+    """Return the model of all photos, before its calibration."""
     if (out / "model").is_dir():
         return geovision.load(out / "model")
     torch.manual_seed(0)
@@ -71,25 +74,24 @@ def train_on_all(data: CCSN, backbone_weights: Path, out: Path) -> GeoModel:
 
 
 def finish(model: GeoModel, data: CCSN, report: Report, out: Path) -> None:
-    """Set temperature and outlier threshold by answers of models that had not seen the photos."""
+    """Set temperature and outlier threshold by predictions for unseen photos."""
     folds = [Predictions.load(path) for path in sorted((out / "folds").glob("fold-*/predictions.npz"))]
     temperature = calibrate_classes(model, Predictions.join(folds))
     fit_ood_score(model, collect_predictions(model, data, features=True).features)
-    # New photos lie farther out than those trained on; by how much, a fold tells.
-    farther = _farther(out / "folds" / "fold-0", data)
-    model.head.outlier.threshold.mul_(farther)
+    # The distances of new photos are larger than those of training photos; a fold gives the ratio.
+    ratio = _distance_ratio(out / "folds" / "fold-0", data)
+    model.head.outlier.threshold.mul_(ratio)
     model.training_record |= {
         "temperature": round(temperature, 4),
         "outlier_threshold": "98th percentile of the training photos times "
-        f"{farther:.3f}, the ratio of held-out to training percentiles on the first fold",
+        f"{ratio:.3f}, the ratio of held-out to training percentiles on the first fold",
         "out_of_fold": {name: [round(v, 4) for v in figure] for name, figure in report.metrics.items()},
-        "command": "python examples/studies/cloud_shipped_weights.py --data CCSN \
-        --backbone-weights FILE",
+        "command": "python examples/studies/cloud_shipped_weights.py --data CCSN --backbone-weights FILE",
     }
 
 
-def _farther(fold: Path, data: CCSN) -> float:
-    """The 98th percentile of a fold's held-out photos over that of its training photos."""
+def _distance_ratio(fold: Path, data: CCSN) -> float:
+    """Return the 98th percentile of held-out photos of a fold, divided by that of training photos."""
     model = geovision.load(fold / "training" / "model")
     held_out = Predictions.load(fold / "predictions.npz")
     assert held_out.features is not None
@@ -108,51 +110,51 @@ def _farther(fold: Path, data: CCSN) -> float:
 OUTLIERS = Path(__file__).parents[2] / "benchmarks" / "cloud_outliers" / "shipped" / "outliers.json"
 
 OUTLIER_LINES = """\
-- Pictures that are certainly no sky ({count}: photos and drawings, radar, SAR, terrain, rain maps) are told
-  from photos of the fold held out with an area under the ROC curve of {auroc:.3f}; {found:.0f} % of them lie
-  beyond where {flagged:.0f} % of the photos do. Measured on {folds} trained by the same recipe."""
+- Outlier score of images without sky ({count}: photos and drawings, radar, SAR, terrain, rain maps) against
+  photos of the held-out fold: area under the ROC curve {auroc:.3f}. At a threshold that {flagged:.0f} %
+  of the photos exceed, {found:.0f} % of the images are flagged. Measured on {folds}
+  trained by the same recipe."""
 
 BODY = """
+## Evaluation
 
-## Measured
-
-Out of fold on {photos} photos of CCSN, in five folds that keep near-duplicates together, the weights of
-each fold trained without it; brackets are 95 % bootstrap intervals over groups of near-duplicates.
-The recipe was chosen on the first two of these folds. The weights here are trained on all of these
-photos with that recipe, so no figure is theirs alone.
+Out-of-fold predictions for {photos} photos of CCSN, in five folds that keep near-duplicates together. The
+weights of each fold are trained without its photos. Brackets are 95 % bootstrap intervals over groups of
+near-duplicates. The recipe was chosen on the first two of these folds. The weights in this folder are trained
+on all of these photos with the same recipe, so no number measures these weights alone.
 
 {metrics}
 
 {classes}
 
-## What the data set holds
+## Data set
 
 - {groups} groups of near-duplicates with {members} photos; **{disagree} groups ({disagreeing} photos)
-  hold one picture under different labels**, so that no honest score comes near 1.
-- Most frequent disagreements: {pairs}.
+  contain one photo under different labels**, so no unbiased score can be close to 1.
+- Most frequent conflicts of labels: {pairs}.
 
-## What it is bad at
+## Limitations
 
 - Weakest genera (F1): {weakest}.
-- Most frequent mistakes (true as answered): {mistakes}.
-- Photos unlike CCSN's: night, fisheye, views from above, several genera in one picture.
-- Outlier score of a picture of uniform noise: {noise:.2f}; above 1 it would be flagged `not_a_sky`.
-{told}
+- Most frequent errors (true class as predicted class): {mistakes}.
+- Photos that differ from CCSN: night, fisheye, views from above, several genera in one photo.
+- Outlier score of an image of uniform noise: {noise:.2f}; scores above 1 are flagged `not_a_sky`.
+{outliers}
 - {caution}
 
 ## Intended use
 
-Learning the clouds and sorting photos for a closer look. Not for aviation, and not for warnings.
+Learning to recognize clouds, and preselecting photos for review. Not for aviation, and not for warnings.
 
-## Terms
+## License
 
-Code and these weights: Apache-2.0. The backbone began from ImageNet weights (Apache-2.0). Photos: CCSN
-(Zhang et al. 2018, {source}), {licence}; none of them is part of this package.
+Code and weights: Apache-2.0. The backbone was initialized with ImageNet weights (Apache-2.0). Photos: CCSN
+(Zhang et al. 2018, {source}), {license}; none of them is part of this package.
 """
 
 
 def card(model: GeoModel, data: CCSN, report: Report) -> str:
-    """The card of the shipped weights; every number in it is computed here."""
+    """Return the card of the shipped weights, with all numbers computed from the results."""
     found = audit(data)
     counts = found.to_dict()
     duplicates, disagree = counts["near_duplicates"], counts["labels_disagree"]
@@ -161,9 +163,9 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
     f1 = sorted((row["f1"].value, code) for code, row in report.per_class.items())
     wrong = Counter(
         {
-            f"{true} as {answered}": int(report.confusion[i, j])
+            f"{true} as {predicted}": int(report.confusion[i, j])
             for i, true in enumerate(codes)
-            for j, answered in enumerate(codes)
+            for j, predicted in enumerate(codes)
             if i != j
         }
     )
@@ -179,15 +181,15 @@ def card(model: GeoModel, data: CCSN, report: Report) -> str:
         weakest=", ".join(f"{code} {value:.2f}" for value, code in f1[:3]),
         mistakes=", ".join(f"{pair} ({count})" for pair, count in wrong.most_common(5)),
         noise=_noise_score(model),
-        told=_told_apart(),
+        outliers=_outlier_lines(),
         caution=model.target.cards[0].caution.en,
         source=data.card.source,
-        licence=data.card.license,
+        license=data.card.license,
     )
 
 
-def _told_apart() -> str:
-    """What `benchmarks/cloud_outliers.py --cross-validation OUT/folds` found of this recipe."""
+def _outlier_lines() -> str:
+    """Return the results of `benchmarks/cloud_outliers.py --cross-validation OUT/folds`."""
     found = json.loads(OUTLIERS.read_text(encoding="utf-8"))
     row = found["table"]["residual (geovision)"]
     counts = found["pictures"]

@@ -1,11 +1,11 @@
-"""Which module, and which source, does HINet owe its skill to? The paper's two ablations, one command.
+"""Ablation of the modules and of the sources of HINet, as in the paper.
 
     python examples/studies/hail_ablation.py
 
-On generated storms (`examples/studies/hail_study.py` says how): up to which module (ST-LSTM, TMC, TMC and
-MDFFM, all), and with which sources (radar, then FY4B, ERA5 and DEM in turn), three seeds each, beside the
-ceiling and the floor. Both readings of UCUNet's connection modules and both attentions are compared too.
-Writes ``ablation.csv``; what is finished is read back.
+The data are generated storms, as described in `examples/studies/hail_study.py`. Networks contain the modules
+up to ST-LSTM, TMC, TMC and MDFFM, or all. Sources are radar, then FY4B, ERA5 and DEM are added in turn. Each
+network is trained with three seeds. The table also has the ceiling and the floor, both interpretations of
+UCUNet's connection modules, and both attentions. The script writes ``ablation.csv`` and reuses finished rows.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ CONFIGS = {
         for count in (1, 2, 3)
     ),
 }
-READINGS = (
+VARIANTS = (
     Config("hinet ucm valid", "hail-hinet", HINET | {"ucm": "valid"}),
     Config("hinet attention opa", "hail-hinet", HINET | {"attention": "opa"}),
 )
 
 
 def main() -> None:
+    """Run the study."""
     parser = arguments(__doc__, "runs/hail_study")
-    parser.add_argument("--only", choices=tuple(CONFIGS), help="one of the two, without the readings")
+    parser.add_argument("--only", choices=tuple(CONFIGS), help="one ablation, without the other variants")
     options = parser.parse_args()
     configs = [*(each for name in CONFIGS if options.only in (None, name) for each in CONFIGS[name]), WHOLE]
     study = Study(options)
@@ -40,7 +41,7 @@ def main() -> None:
             rows.append(study.row(config, seed))
         write_table(summary(study, rows), options.out / "ablation.csv")
     if options.only is None:
-        rows += [study.row(config, 0) for config in READINGS]
+        rows += [study.row(config, 0) for config in VARIANTS]
         write_table(summary(study, rows), options.out / "ablation.csv")
 
 

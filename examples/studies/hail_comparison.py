@@ -1,11 +1,11 @@
-"""HINet and its rivals over plains and over ridges: the paper's comparison, one command.
+"""Comparison of HINet with its sequence baselines over plains and over ridges, as in the paper.
 
     python examples/studies/hail_comparison.py
 
-On generated storms (`examples/studies/hail_study.py` says how), every network with all sources and told
-what is missing, three seeds each, beside the ceiling and the floor; and what each source adds for the
-U-Net. Writes ``comparison.csv``; what is finished is read back. N-BEATS and SimVP are built for as many
-windows as the storms have.
+The data are generated storms, as described in `examples/studies/hail_study.py`. Every network gets all
+sources and their masks, and is trained with three seeds. The table also has the ceiling and the floor, and
+the gain by each source for the U-Net. N-BEATS and SimVP are built for the number of windows of the storms.
+The script writes ``comparison.csv`` and reuses finished rows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ SOURCES = ("radar", "fy4b", "era5")
 
 
 def configs(windows: int) -> tuple[Config, ...]:
+    """Return the networks to compare, for samples of a number of windows."""
     stack = SMALL | {"layers": 2}
     unet = {"network": "unet", "encoder": "resnet18"}
     stacked = {"frames": "stacked", "windows": windows}
@@ -40,6 +41,7 @@ def configs(windows: int) -> tuple[Config, ...]:
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments(__doc__, "runs/hail_study").parse_args()
     study = Study(options)
     rows = study.bounds()

@@ -1,14 +1,17 @@
-"""Which source carried the decision, over plains and over ridges? The paper's Fig. 11 and two checks of it.
+"""Contribution of each source to hail predictions over plains and ridges: Fig. 11 of the paper and checks.
 
     python examples/studies/hail_reasons.py
 
-HINet is trained as in `examples/studies/hail_study.py` and asked about test samples with hail: what each of
-the 16 joint maps adds to the mean logit (DeepLIFT through UCUNet alone), what the values of each source add
-(integrated gradients through the whole network), and what is lost without each source, over the whole map
-and apart where hail is and where none is. Where contributions miss the difference that they explain by more
-than 5 %, the table counts it; such samples are left out of the means. Writes ``reasons.csv``,
-``reasons.png`` and ``lost.csv``. For samples and a model of one's own the command does the
-same: ``geovision explain MODEL SAMPLES --method deeplift --group-by terrain``.
+HINet is trained as in `examples/studies/hail_study.py` and explained on test samples with hail, in three
+ways:
+
+- the contribution of each of the 16 joint maps to the mean logit (DeepLIFT through UCUNet alone);
+- the contribution of the values of each source (integrated gradients through the whole network);
+- the loss without each source, over the whole map, over cells with hail and over cells without.
+
+If contributions miss the explained difference by more than 5 %, the table counts the sample and the means
+exclude it. The script writes ``reasons.csv``, ``reasons.png`` and ``lost.csv``. A command does the same for
+your samples and your model: ``geovision explain MODEL SAMPLES --method deeplift --group-by terrain``.
 """
 
 from __future__ import annotations
@@ -28,37 +31,40 @@ from geovision.models.geomodel import GeoModel
 from geovision.provenance import git_commit
 
 SAMPLES = 24
-"""Of each kind of terrain, at most."""
+"""Largest number of samples of each kind of terrain."""
 
 STEPS = 64
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments(__doc__, "runs/hail_study").parse_args()
     study = Study(options)
     study.row(WHOLE, 0)
     model = geovision.load(study.folder(WHOLE, 0))
-    tally = AttributionSummary()
+    contributions = AttributionSummary()
     for kind in ("plain", "complex"):
         for sample in with_hail(study, kind):
-            tally.add(geovision.explain(model, masked(sample), method="deeplift", layer="mdffm"), kind)
-            tally.add(
+            contributions.add(
+                geovision.explain(model, masked(sample), method="deeplift", layer="mdffm"), kind
+            )
+            contributions.add(
                 geovision.explain(model, masked(sample), method="integrated-gradients", steps=STEPS), kind
             )
-    tally.save(options.out, "reasons")
+    contributions.save(options.out, "reasons")
     write_rows(
         [lost(model, with_hail(study, kind), kind) for kind in ("plain", "complex")], options.out / "lost.csv"
     )
 
 
 def with_hail(study: Study, kind: str) -> list[Sample]:
-    """Test samples over one kind of terrain that have hail."""
+    """Return test samples with hail over one kind of terrain."""
     chosen = (study.test[index] for index, terrain in enumerate(study.test.terrain) if terrain == kind)
     return [sample for sample in chosen if sample["target"].any()][:SAMPLES]
 
 
 def lost(model: GeoModel, samples: Sequence[Sample], terrain: str) -> dict[str, Any]:
-    """By how much the mean logit of cells with hail, and of the others, falls without each source."""
+    """Return the decrease of the mean logit without each source, in cells with and without hail."""
     batch = collate(samples)
     hail = batch["target"] > 0.5
     row: dict[str, Any] = {"terrain": terrain, "samples": len(samples)}
@@ -74,7 +80,7 @@ def lost(model: GeoModel, samples: Sequence[Sample], terrain: str) -> dict[str, 
 
 
 def masked(sample: Sample) -> dict[str, Any]:
-    """The inputs of a sample as `geovision.explain` takes them, what is missing masked."""
+    """Return the inputs of a sample for `geovision.explain`, with missing values masked."""
     return {
         name: np.ma.masked_array(values.numpy(), ~sample["valid"][name].numpy())
         for name, values in sample["inputs"].items()

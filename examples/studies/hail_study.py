@@ -1,10 +1,10 @@
-"""What `hail_ablation.py` and `hail_comparison.py` share: generated storms, training, scores by storm day.
+"""Shared code of `hail_ablation.py` and `hail_comparison.py`.
 
-Storms of 2022 are trained on, those of 2023 tested on; no storm day stands in both. A fifth of the training
-days is held back to choose, for every network alike, the probability from which hail is said (that with the
-largest CSI), and for nothing else. Scores are of pooled counts; intervals are 95 % of 1000 resamples of the
-test days, of the mean over the seeds. The generator and its seed are fixed; no setting was chosen by looking
-at a test score.
+The studies train on generated storms of 2022 and test on those of 2023, so no storm day is in both. For every
+network a fifth of the training days is held back. It serves only to choose the probability threshold of hail
+with the largest CSI. Scores are computed from pooled counts. Intervals are 95 % of 1000 resamples of the test
+days, for the mean over the seeds. The generator and its seed are fixed; no setting was chosen by a test
+score.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 SMALL = {"width": 16, "kernel": 3}
-"""Of every recurrent network here: what fits the time of one core."""
+"""Options of every recurrent network in the studies, small enough for one processor core."""
 
 HINET = SMALL | {"unet_width": 16, "source_dropout": 0.0}
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
@@ -56,7 +56,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Config:
-    """One row of a table: a name, a model and its options, and whether the trained model is kept."""
+    """Row of a table: name, model, model options, and whether the trained model is kept."""
 
     name: str
     model: str
@@ -65,11 +65,13 @@ class Config:
 
 
 class InMemory(HailSamples):
-    """The same samples, each read once."""
+    """Hail samples, each read from its file once."""
 
+    kept: ClassVar[dict[Path, Sample]] = {}
     kept: ClassVar[dict[Path, Sample]] = {}
 
     def read_sample(self, index: int) -> Sample:
+        """Return a sample, read from its file at the first call."""
         path = self.paths[index]
         if path not in self.kept:
             self.kept[path] = super().read_sample(index)
@@ -80,17 +82,17 @@ WHOLE = Config("hinet", "hail-hinet", HINET, keep=True)
 
 
 def arguments(description: str | None, out: str) -> argparse.ArgumentParser:
-    """What both studies can be told; `parse_args` gives the options of a `Study`."""
+    """Return the parser of both studies; its `parse_args` returns the options of a `Study`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--generated", type=int, default=480, metavar="N", help="samples, four a storm day")
-    parser.add_argument("--size", type=int, default=32, help="cells a side, of 1 km")
-    parser.add_argument("--windows", type=int, default=6, help="of 6 minutes")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--data", type=Path, default=Path("runs/hail_storms"))
-    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--generated", type=int, default=480, metavar="N", help="samples, four per storm day")
+    parser.add_argument("--size", type=int, default=32, help="cells along each side, 1 km each")
+    parser.add_argument("--windows", type=int, default=6, help="number of windows of 6 minutes")
+    parser.add_argument("--epochs", type=int, default=6, help="training epochs")
+    parser.add_argument("--batch-size", type=int, default=8, help="training batch size")
+    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--seeds", type=int, default=3, help="number of training seeds")
+    parser.add_argument("--data", type=Path, default=Path("runs/hail_storms"), help="folder of the samples")
+    parser.add_argument("--out", type=Path, default=Path(out), help="output folder")
     return parser
 
 
@@ -99,50 +101,57 @@ def arguments(description: str | None, out: str) -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Counts:
-    """Hits, false alarms and misses of each sample ``(sample, 3)``, and the storm day of each."""
+    """Hits, false alarms and misses of each sample, shape (sample, 3), and its storm day."""
 
     each: NDArray[np.int64]
     days: NDArray[np.str_]
 
     def of(self, chosen: NDArray[np.bool_]) -> Counts:
+        """Return the counts of the chosen samples."""
         return Counts(self.each[chosen], self.days[chosen])
 
     @property
     def csi(self) -> float:
+        """Critical success index of the pooled counts."""
         return _csi(self.each.sum(0))
 
     @property
     def f1(self) -> float:
+        """F1 score of the pooled counts."""
         csi = self.csi
         return 2 * csi / (1 + csi)
 
     @property
     def pod(self) -> float:
+        """Probability of detection of the pooled counts."""
         hits, _, misses = self.each.sum(0)
         return float(hits / max(hits + misses, 1))
 
     @property
     def far(self) -> float:
+        """False alarm ratio of the pooled counts."""
         hits, false_alarms, _ = self.each.sum(0)
         return float(false_alarms / max(hits + false_alarms, 1))
 
 
 def _csi(counts: NDArray[np.integer]) -> float:
-    """NaN where there is no hail and none was said."""
+    """Return the CSI, or NaN without observed and predicted hail."""
     return float(counts[0] / counts.sum()) if counts.sum() else float("nan")
 
 
-def counts(said: NDArray[np.bool_], truth: NDArray[np.bool_], known: NDArray[np.bool_], days: Any) -> Counts:
-    """Of masks ``(sample, y, x)``; cells without a label do not count."""
-    cells = [said & truth, said & ~truth, ~said & truth]
+def counts(
+    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], known: NDArray[np.bool_], days: Any
+) -> Counts:
+    """Count hits, false alarms and misses of masks, shape (sample, y, x), in the labeled cells."""
+    cells = [predicted & truth, predicted & ~truth, ~predicted & truth]
     return Counts(np.stack([(each & known).sum((1, 2)) for each in cells], 1), np.asarray(days))
 
 
 class Study:
-    """Data, and what is done alike with every network.
+    """Data of a study, and the steps that are equal for all networks.
 
     Args:
-        options: Of `arguments`.
+        options: Options that the parser of `arguments` returns.
     """
 
     def __init__(self, options: Any) -> None:
@@ -156,7 +165,7 @@ class Study:
         self.train, self.inner = train.group_split(0.2, seed=0)
 
     def row(self, config: Config, seed: int) -> dict[str, Any]:
-        """Train, choose the threshold on the inner days, score on the test days; read back if done."""
+        """Train, choose the threshold on the inner days, score on the test days; reuse a stored row."""
         kept = self.options.out / "rows" / f"{config.name}-{seed}.json".replace(" ", "_")
         if kept.is_file():
             return json.loads(kept.read_text("utf-8"))
@@ -189,17 +198,20 @@ class Study:
         return row
 
     def folder(self, config: Config, seed: int) -> Path:
-        """Where a model that is kept is."""
+        """Return the folder of a trained model that is kept."""
         return self.options.out / "models" / f"{config.name}-{seed}"
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Ceiling: the oracle on the true state. Floor: logistic regression of each source, cell by cell.
-        Read back if done."""
+        """Return the rows of the ceiling and the floors, or the stored ones.
+
+        The ceiling is the oracle on the true state. The floor is a logistic regression of each source, cell
+        by cell.
+        """
         kept = self.options.out / "rows" / "bounds.json"
         if kept.is_file():
             return json.loads(kept.read_text("utf-8"))
-        said = np.stack([self.test.oracle(index) for index in range(len(self.test))]).astype(bool)
-        rows = [self._bound("ceiling: oracle", said)]
+        oracle = np.stack([self.test.oracle(index) for index in range(len(self.test))]).astype(bool)
+        rows = [self._bound("ceiling: oracle", oracle)]
         for name, sources in FLOORS.items():
             fitted = _Logistic(sources, self.train)
             threshold = self._threshold(fitted.probabilities(self.inner))
@@ -207,8 +219,8 @@ class Study:
         write_text(kept, json.dumps(rows))
         return rows
 
-    def _bound(self, name: str, said: NDArray[np.bool_]) -> dict[str, Any]:
-        counted = self._scored(said).each.tolist()
+    def _bound(self, name: str, predicted: NDArray[np.bool_]) -> dict[str, Any]:
+        counted = self._scored(predicted).each.tolist()
         return {"config": name, "seed": 0, "counts": counted, "commit": git_commit() or ""}
 
     def _recipe(self, seed: int) -> Recipe:
@@ -218,9 +230,9 @@ class Study:
         )
         return Recipe(stages=(stage,), seed=seed, precision="32-true")
 
-    def _scored(self, said: NDArray[np.bool_]) -> Counts:
+    def _scored(self, predicted: NDArray[np.bool_]) -> Counts:
         truth, known = labels(self.test)
-        return counts(said, truth, known, self.test.groups)
+        return counts(predicted, truth, known, self.test.groups)
 
     def _threshold(self, probability: NDArray[np.floating]) -> float:
         truth, known = labels(self.inner)
@@ -229,7 +241,7 @@ class Study:
 
 
 def labels(data: HailSamples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Hail, and where a label is ``(sample, y, x)``."""
+    """Return the hail masks and the masks of labeled cells, shape (sample, y, x)."""
     samples = [data[index] for index in range(len(data))]
     truth = np.stack([sample["target"][0].numpy() > 0.5 for sample in samples])
     known = [sample["valid"].get("target") for sample in samples]
@@ -240,7 +252,7 @@ def labels(data: HailSamples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 @torch.inference_mode()
 def probabilities(model: GeoModel, data: HailSamples, *, batch_size: int = 32) -> NDArray[np.float32]:
-    """``(sample, y, x)``."""
+    """Return the predicted probability of hail, shape (sample, y, x)."""
     model.eval()
     found = []
     for begin in range(0, len(data), batch_size):
@@ -262,7 +274,7 @@ FLOORS = {
 
 
 class _Logistic:
-    """Logistic regression in every cell by itself, on the last window of some sources and its masks."""
+    """Logistic regression of single cells on the last window of some sources and its masks."""
 
     def __init__(self, sources: Sequence[str], data: HailSamples) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -284,16 +296,16 @@ class _Logistic:
         )
 
     def _features(self, sample: Sample) -> NDArray[np.floating]:
-        """``(cell, feature)``: values, the means of the sheet where missing, and what is missing."""
+        """Return values, mean values where missing, and the missing fraction, shape (cell, feature)."""
         specs = {spec.name: spec for spec in find_task("hail").inputs}
         columns = []
         for name in self.sources:
-            values, there = sample["inputs"][name], sample["valid"].get(name)
-            there = torch.ones_like(values, dtype=torch.bool) if there is None else there
+            values, valid = sample["inputs"][name], sample["valid"].get(name)
+            valid = torch.ones_like(values, dtype=torch.bool) if valid is None else valid
             if values.ndim == 4:
-                values, there = values[-1], there[-1]
+                values, valid = values[-1], valid[-1]
             means = torch.tensor([channel.mean for channel in specs[name].channels]).view(-1, 1, 1)
-            columns += [torch.where(there, values, means), (~there).float().mean(0, keepdim=True)]
+            columns += [torch.where(valid, values, means), (~valid).float().mean(0, keepdim=True)]
         return torch.cat(columns).flatten(1).T.numpy()
 
 
@@ -305,8 +317,11 @@ def _each(data: HailSamples) -> Iterable[Sample]:
 
 
 def summary(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One line a configuration: the mean over its seeds, their range, the interval over test days, and what
-    it has more than the whole HINet with the interval of that, over the same days."""
+    """Return one line per configuration.
+
+    A line contains the mean over the seeds, the CSI of each seed, and the interval over the test days. It
+    also contains the difference from the complete HINet, with its interval over the same days.
+    """
     days, terrain = np.asarray(study.test.groups), np.asarray(study.test.terrain)
     every: dict[str, list[Counts]] = {}
     for row in rows:
@@ -333,7 +348,7 @@ def summary(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _mean(values: Iterable[float]) -> float:
-    return round(float(np.mean(list(values))), 4)  # NaN where there was nothing to score
+    return round(float(np.mean(list(values))), 4)  # NaN without events to score
 
 
 def _interval(draws: NDArray[np.floating]) -> tuple[float, float]:
@@ -342,8 +357,10 @@ def _interval(draws: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def _draws(tables: Sequence[Counts]) -> NDArray[np.floating]:
-    """Mean CSI over seeds, days resampled with their samples ``(resample,)``; the same days for every
-    network."""
+    """Return the mean CSI over seeds of each bootstrap resample, shape (resample,).
+
+    Days are resampled with their samples, and the days are the same for every network.
+    """
     days, index = np.unique(tables[0].days, return_inverse=True)
     by_day = np.stack(
         [
@@ -357,7 +374,7 @@ def _draws(tables: Sequence[Counts]) -> NDArray[np.floating]:
 
 
 def write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A CSV file, and the same printed."""
+    """Write the lines to a CSV file and print them."""
     write_rows(lines, path)
     for line in lines:
         print(
@@ -367,7 +384,7 @@ def write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A CSV file."""
+    """Write rows to a CSV file."""
 
     def write(target: Path) -> None:
         with target.open("w", encoding="utf-8", newline="") as stream:

@@ -1,14 +1,14 @@
-"""Rain of winters over Iberia corrected on the grid of E-OBS: of a reanalysis, and of climate models.
+"""Bias correction of winter precipitation over Iberia on the E-OBS grid, for a reanalysis and climate models.
 
     python examples/studies/iberia_bias_correction.py --data ../shared/data --test-winters 1996-1998
 
-NCEP has the days of E-OBS: its rain is corrected by networks and by statistics, which are scored day by day.
-CMIP5 and CORDEX run freely, so that no day of theirs is one of E-OBS: the quantile methods are fitted on
-their own distributions, a network on the rain of NCEP, and all are scored by distributions alone, never by
-RMSE or correlation. Everything is fitted on the winters before the first test winter; rain is the only
-predictor.
+NCEP has the same days as E-OBS: networks and statistical methods correct its precipitation and are scored day
+by day. CMIP5 and CORDEX are free-running models, so none of their days corresponds to a day of E-OBS. The
+quantile methods are fitted on their own distributions, a network on the precipitation of NCEP. Both are
+scored by distributions alone, never by RMSE or correlation. Everything is fitted on the winters before the
+first test winter; precipitation is the only predictor.
 
-Writes table.csv, free_running.csv and two figures to --out.
+The script writes table.csv, free_running.csv and two figures to --out.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ UNPAIRED = ("bilinear", "linear-scaling", "quantile-mapping", "quantile-delta")
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     root = options.data / "iberia"
     small = {"model_args": {"widths": [8, 16, 32]}}
@@ -67,17 +68,18 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds iberia/")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains iberia/")
     parser.add_argument("--test-winters", default="1996-1998", metavar="FIRST-LAST", help="or one year")
-    parser.add_argument("--out", type=Path, default=Path("runs/iberia_bias_correction"))
+    parser.add_argument("--out", type=Path, default=Path("runs/iberia_bias_correction"), help="output folder")
     return parser.parse_args()
 
 
 def winters(root: Path, test: str, source: str) -> tuple[IberiaCorrection, IberiaCorrection]:
-    """The winters before the first of the test, and those of the test."""
+    """Return the winters before the first test winter, and the test winters."""
     every = IberiaCorrection(root, origin=source, synchronous=source == "ncep")
-    years = [int(unit.split()[-1]) for unit in every.groups]
+    years = [int(group.split()[-1]) for group in every.groups]
     first, _, last = test.partition("-")
     begin, end = int(first), int(last or first)
     return (
@@ -87,11 +89,12 @@ def winters(root: Path, test: str, source: str) -> tuple[IberiaCorrection, Iberi
 
 
 def files(root: Path, sources: Any) -> list[Path]:
+    """Return the files of E-OBS and of the sources."""
     return [root / SOURCES[f"{name}.pr"].file for name in ("eobs", *sources)]
 
 
 def free_running(root: Path, options: Any, network: tuple[Entry, GeoModel]) -> tuple[list, dict, dict]:
-    """Rows by distributions alone, points and lines of the figure."""
+    """Return rows scored by distributions alone, and points and lines of the figure."""
     rows: list[dict[str, Any]] = []
     points, lines = {}, {}
     for source in FREE:
@@ -111,14 +114,14 @@ def free_running(root: Path, options: Any, network: tuple[Entry, GeoModel]) -> t
 
 
 def moved(entry: Entry, model: GeoModel, data: IberiaCorrection) -> GeoModel:
-    """The same network for rain that comes on another grid: it works on that of the answer."""
+    """Return the network for data on another input grid; the network operates on the output grid."""
     other = geovision.create(entry.model, **{**data.model_kwargs(), **entry.options})
     other.load_state_dict(model.state_dict())
     return other
 
 
 def distributions(label: str, prediction: Any, truth: Any) -> dict[str, Any]:
-    """What can be said of days that are not those of the truth."""
+    """Return scores of days that do not correspond to the observed days."""
     found = {
         "bias": regression.bias(prediction, truth),
         "p95_bias": extremes.quantile_bias(prediction, truth, 0.95),

@@ -1,14 +1,15 @@
-"""Rain of winters over Iberia at 0.5 degrees from the NCEP reanalysis: all models and baselines in one table.
+"""Downscaling of winter precipitation over Iberia from the NCEP reanalysis to 0.5 degrees, by all models.
 
     python examples/studies/iberia_downscaling.py --data ../shared/data --test-winters 1996-1998
 
-Everything is fitted on the winters before the first test winter, and scored on the test winters, which may be
-any that the files hold (a winter has the year of its January). Networks take five fields of NCEP and the flux
-of moisture, of the day and of the days beside it, and so do two of the ridge regressions; the first one takes
-the five fields of the day, and what interpolates or corrects takes rain alone.
+Everything is fitted on the winters before the first test winter, and scored on the test winters. These may be
+any winters of the files; a winter has the year of its January. Networks get five fields of NCEP and the
+moisture flux, of the day and of the adjacent days, and so do two of the ridge regressions. The first ridge
+regression gets the five fields of the day. Interpolation and correction methods get precipitation alone.
 
-The ensemble's answer is the mean of its members with a share of a quantile mapping. Rows below it say what
-other shares, and its members pooled, would have given. Writes a table and a figure to --out.
+The prediction of the ensemble is the mean of its members with a weight of a quantile mapping. The rows below
+it contain the results of other weights, and of the pooled members. The script writes a table and a figure to
+--out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SHARES = (0.0, 0.2, 0.4, 0.5, 0.55, 0.6, 0.8, 1.0)
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     root = options.data / "iberia"
     training, test = winters(root, options.test_winters)
@@ -57,18 +59,19 @@ NCEP = ("pr", "tas", "psl", "ta850", "hus850")
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds iberia/")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains iberia/")
     parser.add_argument("--test-winters", default="1996-1998", metavar="FIRST-LAST", help="or one year")
-    parser.add_argument("--models", nargs="*", metavar="ROW", help="rows of the table; all unless given")
-    parser.add_argument("--out", type=Path, default=Path("runs/iberia_downscaling"))
+    parser.add_argument("--models", nargs="*", metavar="ROW", help="rows of the table; default: all")
+    parser.add_argument("--out", type=Path, default=Path("runs/iberia_downscaling"), help="output folder")
     return parser.parse_args()
 
 
 def winters(root: Path, test: str) -> tuple[IberiaWinters, IberiaWinters]:
-    """The winters before the first of the test, and those of the test."""
+    """Return the winters before the first test winter, and the test winters."""
     every = IberiaWinters(root)
-    years = [int(unit.split()[-1]) for unit in every.groups]
+    years = [int(group.split()[-1]) for group in every.groups]
     first, _, last = test.partition("-")
     begin, end = int(first), int(last or first)
     return (
@@ -78,6 +81,7 @@ def winters(root: Path, test: str) -> tuple[IberiaWinters, IberiaWinters]:
 
 
 def chosen(names: list[str] | None) -> list[Entry]:
+    """Return the entries with the given labels. None: all entries."""
     entries = [
         *baselines("downscale"),
         Entry("ridge", "downscale-ridge", predictors=FIELDS),
@@ -93,7 +97,7 @@ def chosen(names: list[str] | None) -> list[Entry]:
 
 
 def around(model: GeoModel, test: IberiaWinters) -> dict[str, Any]:
-    """What other shares of the mapping would give, and the members pooled; nothing of other models."""
+    """Return rows of other mapping weights and of the pooled members; empty for other models."""
     head = model.head
     if not isinstance(head, ResidualHead):
         return {}
@@ -107,7 +111,7 @@ def around(model: GeoModel, test: IberiaWinters) -> dict[str, Any]:
 
 
 def pooled(model: GeoModel, test: IberiaWinters) -> dict[str, Any]:
-    """The tail of all members' days together, without the mapping."""
+    """Return the P99 bias of the pooled days of all members, without the mapping."""
     members, truths = [], []
     for sample in (test[day] for day in range(len(test))):
         inputs = {name: values[None] for name, values in sample["inputs"].items()}
@@ -115,13 +119,14 @@ def pooled(model: GeoModel, test: IberiaWinters) -> dict[str, Any]:
         with torch.no_grad():
             members.append(model.head.members(model(inputs, valid=valid).values)[0])
         truths.append(sample["target"].where(sample["valid"]["target"], torch.nan))
-    said, truth = torch.stack(members), torch.stack(truths)
-    every = said.transpose(0, 1).flatten(0, 1)[:, None]
+    predicted, truth = torch.stack(members), torch.stack(truths)
+    every = predicted.transpose(0, 1).flatten(0, 1)[:, None]
     tail = p99(every, truth) - p99(truth, truth)
     return {"method": "  of it, members pooled", "p99_bias": round(float(tail), 4)}
 
 
 def p99(field: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean 99th percentile of the cells with observations."""
     return extremes.quantile(field, 0.99)[torch.isfinite(truth).any(0)].nanmean()
 
 

@@ -1,11 +1,11 @@
-"""Is MAUNet-Light, refined by MAUNet, as good as it, and better than without a teacher?
+"""Distillation of MAUNet into MAUNet-Light, compared with MAUNet and with training without a teacher.
 
     python examples/studies/maunet_light.py --data ../shared/data --test-winters 1996-1998
 
-Rain of winters over Iberia, as in iberia_downscaling.py. From each seed MAUNet is trained, then MAUNet-Light
-on the truth alone, and once more on the truth and on what that MAUNet says of the training days. The table
-has every training, and means over the seeds with 95 % intervals (Student's t), of the error and of its
-differences seed by seed. Writes a table and a figure to --out.
+The data are winter precipitation over Iberia, as in iberia_downscaling.py. For each seed MAUNet is trained,
+then MAUNet-Light on the observations alone, and again on the observations and on the predictions of that
+MAUNet for the training days. The table contains every training, and means over the seeds with 95 % intervals
+(Student's t) of the RMSE and of its paired differences. The script writes a table and a figure to --out.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ KINDS = ("maunet", "maunet-light", "maunet-light, refined")
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     root = options.data / "iberia"
     training, test = winters(root, options.test_winters)
@@ -49,18 +50,19 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds iberia/")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains iberia/")
     parser.add_argument("--test-winters", default="1996-1998", metavar="FIRST-LAST", help="or one year")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--share", type=float, default=0.5, help="of the loss against the teacher")
-    parser.add_argument("--out", type=Path, default=Path("runs/maunet_light"))
+    parser.add_argument("--seeds", type=int, default=3, help="number of training seeds")
+    parser.add_argument("--epochs", type=int, default=24, help="training epochs")
+    parser.add_argument("--share", type=float, default=0.5, help="weight of the teacher in the loss, 0 to 1")
+    parser.add_argument("--out", type=Path, default=Path("runs/maunet_light"), help="output folder")
     return parser.parse_args()
 
 
 def one(kind: str, seed: int, training: Any, test: Any, options: Any) -> dict[str, Any]:
-    """Train and score one network from one seed; read back where that was done."""
+    """Train and score one network with one seed; reuse a finished row."""
     folder = options.out / f"{kind.replace(', ', '-')}-{seed}"
     kept = folder / "row.json"
     if kept.is_file():
@@ -85,7 +87,7 @@ def one(kind: str, seed: int, training: Any, test: Any, options: Any) -> dict[st
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over the seeds with intervals, and differences seed by seed in percent of MAUNet's error."""
+    """Return means over the seeds with intervals, and paired differences in % of the RMSE."""
     errors = {kind: np.array([row["rmse"] for row in rows if row["method"] == kind]) for kind in KINDS}
     teacher, alone, refined = errors.values()
     found = [
@@ -104,12 +106,13 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean, and half of the width of its 95 % interval."""
+    """Return the mean, and half of the width of its 95 % interval."""
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return round(float(values.mean()), 4), round(float(half), 4)
 
 
 def draw(rows: list[dict[str, Any]]) -> Any:
+    """Plot the RMSE of each training, and the mean of each method with its interval."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 3.4), layout="constrained")
@@ -120,7 +123,7 @@ def draw(rows: list[dict[str, Any]]) -> Any:
         axes.plot([at] * len(errors), errors, "o", color="0.6", markersize=4)
         axes.errorbar(at + 0.12, mean, half, fmt="s", capsize=4, color="tab:blue")
     axes.set_xticks(range(len(KINDS)), KINDS)
-    axes.set_ylabel("RMSE, mm/day; mean with 95 %")
+    axes.set_ylabel("RMSE, mm/day; mean with 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

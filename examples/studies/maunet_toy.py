@@ -1,12 +1,12 @@
-"""What the units of MAUNet do: maxima alone, averages alone, and both; and how much is dropped.
+"""Ablation of the units of MAUNet on digits: max, average or both poolings, upsampling, and dropout.
 
     python examples/studies/maunet_toy.py
 
-The paper shows this on MNIST and CelebA. Here it is the 1797 digits of 8 x 8 cells that scikit-learn
-bundles, each made fine again from its area means of 2 x 2 cells: another and smaller task, which says how
-the units compare, and nothing about the paper's figures. Four fifths are fitted on, one fifth is scored,
-from several seeds; a seed draws the split, the first weights and the order. Writes a table and a figure to
---out.
+The paper uses MNIST and CelebA. This script uses the 1797 digits of 8 x 8 cells in scikit-learn, and
+super-resolves each from its area means of 2 x 2 cells. This is a different and smaller task: it compares the
+units and does not reproduce the results of the paper. Four fifths are fitted on and one fifth is scored, with
+several seeds. A seed determines the split, the initial weights and the order. The script writes a table and a
+figure to --out.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ USUAL: dict[str, Any] = {"pooling": "mau", "upsampling": "usu", "dropout": 0.1}
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     fine = torch.tensor(bundled.load_digits().images, dtype=torch.float32)[:, None] / 16
     rows = []
@@ -55,22 +56,23 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=Path("runs/maunet_toy"))
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--epochs", type=int, default=12, help="training epochs")
+    parser.add_argument("--out", type=Path, default=Path("runs/maunet_toy"), help="output folder")
     return parser.parse_args()
 
 
 def variants() -> Iterator[tuple[str, Any]]:
-    """What is changed of `USUAL`, and to what."""
+    """Yield the option of `USUAL` to change, and its value."""
     for name, values in (("pooling", POOLINGS), ("upsampling", UPSAMPLINGS), ("dropout", DROPOUTS)):
         for value in values:
             yield name, value
 
 
 def error(fine: Tensor, arch: dict[str, Any], seed: int, epochs: int) -> float:
-    """Root of the mean squared error on the digits held back."""
+    """Train a network and return its RMSE on the digits held back."""
     torch.manual_seed(seed)
     order = torch.randperm(len(fine))
     held, own = fine[order[: len(fine) // 5]], fine[order[len(fine) // 5 :]]
@@ -87,11 +89,12 @@ def error(fine: Tensor, arch: dict[str, Any], seed: int, epochs: int) -> float:
             schedule.step()
     network.eval()
     with torch.no_grad():
-        said = network(F.avg_pool2d(held, 2)).clamp(0, 1)
-    return float((said - held).square().mean().sqrt())
+        predicted = network(F.avg_pool2d(held, 2)).clamp(0, 1)
+    return float((predicted - held).square().mean().sqrt())
 
 
 def draw(rows: list[dict[str, Any]]) -> Any:
+    """Plot the RMSE of each variant with its interval."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -105,7 +108,7 @@ def draw(rows: list[dict[str, Any]]) -> Any:
         axes.set_xticks(at, [str(row["value"]) for row in own])
         axes.set_title(name)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("RMSE, 95 % of seeds' mean")
+    panels[0].set_ylabel("RMSE, mean of seeds with 95 % interval")
     return figure
 
 

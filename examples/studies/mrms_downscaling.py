@@ -1,13 +1,13 @@
-"""Rain rates of radar over the western United States from 0.16 to 0.04 degrees, split by place.
+"""Downscaling of radar rain rates over the western United States from 0.16 to 0.04 degrees, split by place.
 
     python examples/studies/mrms_downscaling.py --data ../shared/data --test-east-of -104
 
-The coarse rate is the area mean of 4 x 4 cells of MRMS. The map is cut into squares of 64 x 64 cells; those
-whose western edge lies east of --test-east-of are scored, the others are fitted on, so that no place is in
-both. The times, twelve minutes apart, are of one hour: of weather there is one sample, and what is measured
-is whether the detail of one place is like that of another. Squares that are mostly dry or not covered are
-left out. MAUNet, a plain U-Net of as many parameters and SRCNN are trained from three seeds. Writes a table
-and a figure to --out.
+The coarse rate is the area mean of 4 x 4 cells of MRMS. The map is cut into squares of 64 x 64 cells. Squares
+with their western edge east of --test-east-of are scored, the others are fitted on, so no place is in both.
+The times are twelve minutes apart within one hour, so they are one sample of the weather. The study measures
+whether the detail of one place resembles that of another. Squares that are mostly dry or not covered are
+excluded. MAUNet, a plain U-Net of equal parameter count and SRCNN are trained with three seeds. The script
+writes a table and a figure to --out.
 """
 
 from __future__ import annotations
@@ -40,11 +40,15 @@ from geovision.readers.grids import coarsen, open_grid
 FILE = "precip_rate_0p04deg_west.nc"
 FACTOR, SIDE = 4, 64
 HEAVY = 120.0  # mm/day, 5 mm/h
-WET, COVERED = 0.05, 0.9  # least part of a square
+WET, COVERED = 0.05, 0.9  # smallest fraction of a square
 
 
 class Squares(GeoDataset):
-    """Squares of a map of rain, mm/day, with their coarse view; one place is one unit."""
+    """Squares of a precipitation map in mm/day with their coarse version; a place is a group.
+
+    Args:
+        file: NetCDF file of MRMS rain rates.
+    """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="squares",
@@ -82,9 +86,11 @@ class Squares(GeoDataset):
 
     @property
     def groups(self) -> Sequence[str]:
+        """Place of each square."""
         return [self.places[number] for number in self.numbers]
 
     def read_sample(self, index: int) -> Sample:
+        """Return a square and its coarse version."""
         number = self.numbers[index]
         given = torch.from_numpy(self.given[number]).float()[None]
         truth = torch.from_numpy(self.truth[number]).float()[None]
@@ -97,21 +103,23 @@ class Squares(GeoDataset):
         )
 
     def subset(self, indices: Sequence[int]) -> Self:
+        """Return the squares at some positions."""
         other = copy.copy(self)
         other.numbers = [self.numbers[index] for index in indices]
         return other
 
     def with_predictors(self, names: Sequence[str]) -> Self:
-        """Rain alone is there."""
+        """Return the data unchanged, because precipitation is the only channel."""
         return self
 
     def plot(self, sample: Sample, prediction: Any = None) -> Any:
+        """Plot the coarse field, the prediction and the target."""
         from geovision.plots.fields import plot_fields
 
-        answer = None if prediction is None else prediction.values
+        predicted = None if prediction is None else prediction.values
         return plot_fields(
             sample["inputs"]["fields"][0].numpy(),
-            answer,
+            predicted,
             sample["target"][0].numpy(),
             unit=self.target.channel.unit,
             levels=self.target.contour_levels,
@@ -119,22 +127,24 @@ class Squares(GeoDataset):
 
     @classmethod
     def synthetic(cls, root: Path, n: int, *, seed: int = 0) -> Path:
-        raise NotImplementedError("squares are cut from a file of MRMS")
+        """Raise an error, because there are no generated squares."""
+        raise NotImplementedError("Squares have no generated samples; pass a file of MRMS")
 
 
 def cut(fields: np.ndarray, side: int) -> np.ndarray:
-    """``(time, y, x)`` as squares ``(time * rows * columns, side, side)``."""
+    """Cut fields, shape (time, y, x), into squares, shape (time * rows * columns, side, side)."""
     times, height, width = fields.shape
     squares = fields.reshape(times, height // side, side, width // side, side).swapaxes(2, 3)
     return squares.reshape(-1, side, side)
 
 
 def heavy(model: GeoModel, test: GeoDataset) -> dict[str, Any]:
-    """The fractions skill score of heavy rain."""
+    """Return the fractions skill score of heavy precipitation."""
     return rounded({"fss_120_5": float(fss(*whole(model, test), HEAVY, 5))})
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     source = options.data / "mrms" / FILE
     data = Squares(source)
@@ -161,12 +171,17 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds mrms/")
-    parser.add_argument("--test-east-of", type=float, default=-104.0, metavar="DEGREES")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60, help="best on places of the fit held back")
-    parser.add_argument("--out", type=Path, default=Path("runs/mrms_downscaling"))
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains mrms/")
+    parser.add_argument(
+        "--test-east-of", type=float, default=-104.0, metavar="DEGREES", help="western limit of test squares"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of training seeds")
+    parser.add_argument(
+        "--epochs", type=int, default=60, help="training epochs; default: best on held-back training places"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/mrms_downscaling"), help="output folder")
     return parser.parse_args()
 
 

@@ -1,13 +1,13 @@
-"""Does a finer pixel tell polar lows better? The paper's comparison (Grahn and Bianchi 2022), one command.
+"""Effect of the pixel size on polar low detection, as in Grahn and Bianchi (2022).
 
     python examples/studies/polarlow_resolution.py --data POLARLOWS  # the published images
     python examples/studies/polarlow_resolution.py --generated 600 \
         --pixel-sizes 2000 4000 8000 --epochs 36 --lr 2e-3
 
-The published network sees the same ground in pixels of 500 m, 1 km and 2 km, is trained on the training
-split with the published recipe, or for fewer epochs where `--epochs` says so, and scored on the test split.
-One table (`table.csv`, a row a pixel size, with the command that made it) and one figure. What is
-finished is read back. `examples/studies/polarlow_sensitivity.py` looks closer at the same answers.
+The published network receives the same ground in pixels of 500 m, 1 km and 2 km. It is trained on the
+training split with the published recipe, or with `--epochs` for fewer epochs, and scored on the test split.
+The script writes a table (`table.csv`: one row per pixel size, with the command) and a figure, and reuses
+finished rows. `examples/studies/polarlow_sensitivity.py` analyzes the same predictions further.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ COUNTS = ("errors", "missed", "false_alarms")
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     root = options.data or generated(options)
     rows = []
@@ -48,20 +49,32 @@ def main() -> None:
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, help="train and test, as the authors ship them")
-    source.add_argument("--generated", type=int, metavar="N", help="so many generated pictures instead")
-    parser.add_argument("--model", default="polarlow-xception")
-    parser.add_argument("--pixel-sizes", nargs="+", type=float, default=[500.0, 1000.0, 2000.0], metavar="M")
-    parser.add_argument("--epochs", type=int, help="the rate then falls to zero, without plateaus")
+    source.add_argument("--data", type=Path, help="folder of train and test, as published by the authors")
+    source.add_argument(
+        "--generated", type=int, metavar="N", help="number of generated images to use instead"
+    )
+    parser.add_argument("--model", default="polarlow-xception", help="name in the registry")
+    parser.add_argument(
+        "--pixel-sizes",
+        nargs="+",
+        type=float,
+        default=[500.0, 1000.0, 2000.0],
+        metavar="M",
+        help="pixel sizes in m",
+    )
+    parser.add_argument(
+        "--epochs", type=int, help="epochs of a schedule that decays to zero; default: published recipe"
+    )
     parser.add_argument("--lr", type=float, help="peak learning rate, with --epochs")
-    parser.add_argument("--out", type=Path, default=Path("runs/polarlow_resolution"))
+    parser.add_argument("--out", type=Path, default=Path("runs/polarlow_resolution"), help="output folder")
     return parser.parse_args()
 
 
 def generated(options: Any) -> Path:
-    """Pictures as fine as the finest model, the seed being 0."""
+    """Return the folder of generated images in the smallest pixel size, with seed 0."""
     root = options.out / f"generated-{options.generated}-{min(options.pixel_sizes):g}m"
     if not root.is_dir():
         sar_sea.write(root, options.generated, seed=0, pixel_size=min(options.pixel_sizes))
@@ -69,7 +82,7 @@ def generated(options: Any) -> Path:
 
 
 def compare(pixel_size: float, root: Path, options: Any) -> dict[str, Any]:
-    """Train and score at one pixel size; the row of the table."""
+    """Train and score at one pixel size; return the table row."""
     out = options.out / f"{pixel_size:g}m"
     kept = out / "row.json"
     if kept.is_file():
@@ -80,9 +93,9 @@ def compare(pixel_size: float, root: Path, options: Any) -> dict[str, Any]:
     begun = time.perf_counter()
     geovision.train(model, train, recipe=recipe(options), out=out / "training", resume=True)
     seconds = time.perf_counter() - begun
-    answers = collect_predictions(model, test)
-    answers.save(out / "predictions.npz")
-    report = score_classes(answers, test, provenance={"model": model.spec.name})
+    predictions = collect_predictions(model, test)
+    predictions.save(out / "predictions.npz")
+    report = score_classes(predictions, test, provenance={"model": model.spec.name})
     report.save(out / "report")
     figures = report.metrics
     row = {
@@ -105,6 +118,7 @@ def compare(pixel_size: float, root: Path, options: Any) -> dict[str, Any]:
 
 
 def recipe(options: Any) -> Recipe:
+    """Return the published recipe, or a shorter one with the options of the command line."""
     own = find_task("polarlow").recipes["published"]
     if not options.epochs:
         return own
@@ -119,6 +133,8 @@ def recipe(options: Any) -> Recipe:
 
 
 def save(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write the table and the figure."""
+
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
@@ -131,24 +147,24 @@ def save(rows: list[dict[str, Any]], out: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
-    """F1 with its interval over passes, and what it is made of, by pixel size."""
+    """Plot F1 with its interval over passes, precision and recall by pixel size."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(rows))
     values = np.array([row["positive_f1"] for row in rows])
     spread = [values - [row["low"] for row in rows], [row["high"] for row in rows] - values]
     axes.errorbar(places, values, yerr=spread, fmt="o", capsize=4, color="#0072b2", label="F1")
-    for name, colour, mark, aside in (
+    for name, color, mark, aside in (
         ("positive_precision", "#e69f00", "^", -0.12),
         ("positive_recall", "#009e73", "v", 0.12),
     ):
-        beside = [row[name] for row in rows]
-        axes.plot(places + aside, beside, mark, color=colour, label=name.partition("_")[2])
+        scores = [row[name] for row in rows]
+        axes.plot(places + aside, scores, mark, color=color, label=name.partition("_")[2])
     axes.set_xticks(places, [f"{row['pixel_size']:g} m" for row in rows])
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_ylim(max(min(row["low"] for row in rows) - 0.15, 0), 1.01)
     axes.set_xlabel("pixel size")
-    axes.set_ylabel("of polar lows, test split")
+    axes.set_ylabel("score of polar lows, test split")
     axes.legend(frameon=False, loc="lower left")
     return figure
 

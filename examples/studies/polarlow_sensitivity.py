@@ -1,14 +1,14 @@
-"""Are polar lows told where swath, sea ice or land takes a part of the picture? The paper's claim, tested.
+"""Sensitivity of polar low detection to swath edges, sea ice and land: a test of the claim of the paper.
 
     python examples/studies/polarlow_sensitivity.py --trained runs/polarlow_resolution --covers covers.csv
     python examples/studies/polarlow_sensitivity.py --trained runs/polarlow_resolution --generated 600
 
-Takes the answers that `examples/studies/polarlow_resolution.py` left, one set a pixel size, and scores them
-apart by the fraction of what the network saw that lay outside the swath, under ice, or on land. The swath
-is in the pictures. Ice and land are not: for published pictures they come from a CSV file with the columns
-``picture`` (its file name), ``ice`` and ``land`` (fractions 0-1); generated ones are drawn again, with what
-is in them. One table (`table.csv`, a row a pixel size, cover and range) and one figure; intervals are over
-passes.
+The script reads the predictions of `examples/studies/polarlow_resolution.py`, one set per pixel size. It
+scores them by the fraction of the network's window outside the swath, under ice, or on land. The images
+contain the swath, but not ice and land. For published images these come from a CSV file with the columns
+``picture`` (file name), ``ice`` and ``land`` (fractions 0-1). Generated images are generated again, with
+their ice and land. The script writes a table (`table.csv`: one row per pixel size, cover and range) and a
+figure; intervals are over passes.
 """
 
 from __future__ import annotations
@@ -35,51 +35,55 @@ from geovision.registry import find_task
 
 COVERS = ("swath", "ice", "land")
 RANGES = ((0.0, 0.0), (0.0, 0.1), (0.1, 0.3), (0.3, 1.0))
-"""Fractions: above the first, up to the second; the first range is none at all."""
+"""Ranges of fractions, above the first and up to the second; the first range is zero alone."""
 
 Fractions = dict[str, dict[str, float]]
-"""By file name, by cover."""
+"""Fraction of each cover, by file name."""
 
 
 def main() -> None:
+    """Run the study."""
     options = arguments()
     rows: list[dict[str, Any]] = []
     folders = [path.parent for path in options.trained.glob("*m/predictions.npz")]
     if not folders:
-        sys.exit(f"{options.trained}: no answers; run examples/studies/polarlow_resolution.py first")
+        sys.exit(f"{options.trained}: no predictions; run examples/studies/polarlow_resolution.py first")
     drawn = covers_of_generated(options) if options.generated else covers_of_file(options.covers)
     for folder in sorted(folders, key=lambda each: float(each.name[:-1])):
-        answers = Predictions.load(folder / "predictions.npz")
+        predictions = Predictions.load(folder / "predictions.npz")
         pixel_size = float(folder.name[:-1])
         (seen,) = read(folder / "training" / "model").inputs
         ground = (seen.size[0] if seen.size else 0) * pixel_size
-        swath = {name: {"swath": lost} for name, lost in outside_the_swath(answers, pixel_size).items()}
+        swath = {name: {"swath": lost} for name, lost in outside_the_swath(predictions, pixel_size).items()}
         fractions = {name: swath[name] | drawn(name, ground) for name in swath}
-        rows += table(answers, fractions, pixel_size)
+        rows += table(predictions, fractions, pixel_size)
     save(rows, options.out or options.trained / "sensitivity")
     for row in rows:
         print(
-            "{pixel_size:5g} m  {cover:5} {above:.1f}-{upto:.1f}  {pictures:4} pictures  "
+            "{pixel_size:5g} m  {cover:5} {above:.1f}-{upto:.1f}  {pictures:4} images  "
             "F1 {positive_f1} [{low}, {high}]".format(**row)
         )
 
 
 def arguments() -> Any:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--trained", type=Path, required=True, help="what polarlow_resolution.py left")
+    parser.add_argument("--trained", type=Path, required=True, help="output folder of polarlow_resolution.py")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--covers", type=Path, help="CSV: picture, ice, land")
-    source.add_argument("--generated", type=int, metavar="N", help="as given to polarlow_resolution.py")
-    parser.add_argument("--out", type=Path, help="default: sensitivity, beside the answers")
+    source.add_argument("--covers", type=Path, help="CSV file with the columns picture, ice and land")
+    source.add_argument("--generated", type=int, metavar="N", help="same value as for polarlow_resolution.py")
+    parser.add_argument(
+        "--out", type=Path, help="output folder; default: sensitivity, next to the predictions"
+    )
     return parser.parse_args()
 
 
-# --- what takes a part of the picture -----------------------------------------------------------
+# --- covers -------------------------------------------------------------------------------------
 
 
-def outside_the_swath(answers: Predictions, pixel_size: float) -> dict[str, float]:
-    """Fraction of the network's window without data, by file name."""
-    sources = [Path(source) for source in answers.sources]
+def outside_the_swath(predictions: Predictions, pixel_size: float) -> dict[str, float]:
+    """Return the fraction of the network's window without data, by file name."""
+    sources = [Path(source) for source in predictions.sources]
     root = sources[0].parents[2]
     data = PolarLows(root, pixel_size=pixel_size)
     place = {path.name: number for number, path in enumerate(data.paths)}
@@ -90,7 +94,7 @@ def outside_the_swath(answers: Predictions, pixel_size: float) -> dict[str, floa
 
 
 def covers_of_file(path: Path | None) -> Any:
-    """Fractions of ice and land that somebody measured; none without a file."""
+    """Return a function of the measured fractions of ice and land; without a file there are none."""
     known: Fractions = {}
     if path is not None:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -104,7 +108,10 @@ def covers_of_file(path: Path | None) -> Any:
 
 
 def covers_of_generated(options: Any) -> Any:
-    """Fractions of ice and land within the window, of pictures that are drawn again, coarsely."""
+    """Return a function of the fractions of ice and land in the window of generated images.
+
+    The images are generated again, in coarse pixels.
+    """
     pixel_size = 4000.0
     scenes = {}
     for index in range(options.generated):
@@ -128,14 +135,14 @@ def covers_of_generated(options: Any) -> Any:
 # --- the table and the figure -------------------------------------------------------------------
 
 
-def table(answers: Predictions, fractions: Fractions, pixel_size: float) -> list[dict[str, Any]]:
-    """A row for each cover and range in which there is a picture."""
+def table(predictions: Predictions, fractions: Fractions, pixel_size: float) -> list[dict[str, Any]]:
+    """Return a row for each cover and range with images."""
     f1 = metrics.create("positive_f1", find_task("polarlow").target)
     rows = []
     for cover in COVERS:
-        values = torch.tensor([fractions[Path(s).name].get(cover, np.nan) for s in answers.sources])
+        values = torch.tensor([fractions[Path(s).name].get(cover, np.nan) for s in predictions.sources])
         for above, upto in RANGES:
-            some = answers.take((values == 0) if upto == 0 else (values > above) & (values <= upto))
+            some = predictions.take((values == 0) if upto == 0 else (values > above) & (values <= upto))
             if not len(some):
                 continue
             found = bootstrap({"f1": f1}, some.probabilities, some.labels, some.groups)["f1"]
@@ -160,6 +167,8 @@ def table(answers: Predictions, fractions: Fractions, pixel_size: float) -> list
 
 
 def save(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write the table and the figure."""
+
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
@@ -172,7 +181,7 @@ def save(rows: list[dict[str, Any]], out: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
-    """F1 against the fraction that is lost, a panel a cover, a line a pixel size."""
+    """Plot F1 against the covered fraction, one panel per cover and one line per pixel size."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     panels = figure.subplots(1, len(COVERS), sharey=True)
     sizes = sorted({row["pixel_size"] for row in rows})

@@ -1,7 +1,7 @@
-"""What the studies of rain share: models trained and scored one after another, a table, and a figure.
+"""Shared code of the precipitation studies: training and scoring of models, tables and figures.
 
-Not run by itself; see iberia_downscaling.py and its like. What is finished is read back, so that a study that
-was stopped goes on.
+Scripts such as iberia_downscaling.py import this module. Finished results are read from their files, so a
+stopped study is resumed.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from geovision.provenance import run_provenance
 from geovision.spec import Recipe, Stage
 
 QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-"""Of each cell, averaged over cells, that figures compare."""
+"""Levels of the quantiles that the figures compare; computed in each cell and averaged over cells."""
 
 SMALL = Recipe(
     stages=(Stage(epochs=12, batch_size=32, lr=2e-3, weight_decay=0.01, warmup=2, max_grad_norm=1.0),),
     precision="32-true",
 )
-"""For networks that a few winters are enough for: our choice."""
+"""Recipe of networks for which a few winters are enough; our choice."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of a study.
+    """Row of a study.
 
     Args:
-        label: As it stands in the table.
-        model: Of the registry.
-        options: Of `geovision.create`, beside those of the data.
-        predictors: Beside rain; None: all that the data give.
-        recipe: None: the model's own.
-        seed: Of the training.
+        label: Name of the row in the table.
+        model: Name in the registry.
+        options: Options of `geovision.create` in addition to those of the data. Default: none.
+        predictors: Channels in addition to precipitation. Default: None, all channels of the data.
+        recipe: Training recipe. Default: None, the recipe of the model.
+        seed: Seed of the training. Default: 0.
     """
 
     label: str
@@ -61,11 +61,12 @@ class Entry:
 
 
 def folder_of(entry: Entry, out: Path) -> Path:
+    """Return the folder of the results of an entry."""
     return out / entry.label.replace(" ", "_").replace("/", "_")
 
 
 def fitted(entry: Entry, training: GeoDataset, out: Path) -> tuple[GeoModel, float]:
-    """The model of an entry, trained or read back, and the seconds that it took."""
+    """Return the model of an entry, trained or loaded, and its training time in s."""
     folder = folder_of(entry, out)
     kept = folder / "seconds.json"
     if kept.is_file():
@@ -83,11 +84,12 @@ def fitted(entry: Entry, training: GeoDataset, out: Path) -> tuple[GeoModel, flo
 
 
 def with_predictors(data: Any, entry: Entry) -> Any:
+    """Return the data with the predictors of an entry."""
     return data if entry.predictors is None else data.with_predictors(entry.predictors)
 
 
 Line = tuple[list[float], list[float]]
-"""Quantiles of answers, and of truths."""
+"""Quantiles of the predictions, and of the targets."""
 
 
 COLUMNS = {
@@ -105,12 +107,14 @@ COLUMNS = {
     "ssim(data_range=100)": "ssim",
     "ms_ssim(data_range=100)": "ms_ssim",
 }
-"""Metric to the short name of its column in the tables of the studies."""
+"""Names of metrics, and their short names in the tables of the studies."""
 
 
 def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> tuple[dict[str, Any], Line]:
-    """The row of a table by the metrics of the task, with an interval of the error over units; and quantiles
-    of answers and truths."""
+    """Return the table row of a model and the quantiles of predictions and targets.
+
+    The row contains the metrics of the task, and the interval of the RMSE over groups.
+    """
     report = geovision.evaluate(model, test, n_bootstrap=200)
     assert isinstance(report, DenseReport)
     assert report.predictions is not None
@@ -122,31 +126,32 @@ def scored(entry: Entry, model: GeoModel, test: GeoDataset, seconds: float) -> t
 
 
 Further = Callable[[GeoModel, GeoDataset], dict[str, Any]]
-"""What a study adds to a row, of the model and the data to score."""
+"""Function that returns further columns of a row, from the model and the test data."""
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Round the floats of a row to 4 decimals."""
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def quantiles(prediction: Tensor, truth: Tensor) -> Line:
-    """Quantiles in time, averaged over the cells that have a truth."""
+    """Return quantiles in time, averaged over the cells with observations."""
     known = torch.isfinite(truth).any(0)
-    said, true = (
+    predicted, observed = (
         [float(extremes.quantile(each, q)[known].nanmean()) for q in QUANTILES]
         for each in (prediction, truth)
     )
-    return said, true
+    return predicted, observed
 
 
 def whole(model: GeoModel, data: GeoDataset) -> tuple[Tensor, Tensor]:
-    """Answers and truths of all samples ``(sample, 1, y, x)``."""
+    """Return predictions and targets of all samples, shape (sample, 1, y, x)."""
     parts = list(predict_batches(model, data))
     return torch.cat([each.prediction for each in parts]), torch.cat([each.truth for each in parts])
 
 
 def basic(label: str, prediction: Tensor, truth: Tensor) -> dict[str, Any]:
-    """Error, correlation and tail of answers that no model of the registry gives as they are."""
+    """Return a row with RMSE, correlation and P99 bias of any predictions."""
     return rounded(
         {
             "method": label,
@@ -160,16 +165,16 @@ def basic(label: str, prediction: Tensor, truth: Tensor) -> dict[str, Any]:
 def compare(
     entries: Sequence[Entry], training: Any, test: Any, out: Path, further: Further | None = None
 ) -> Iterator[tuple[Entry, dict[str, Any], Line]]:
-    """Train and score entry by entry, and say so; what was scored before is read back."""
+    """Train, score and print each entry; reuse finished rows."""
     for entry in entries:
         kept = folder_of(entry, out) / "row.json"
         if kept.is_file():
             row, line = json.loads(kept.read_text())
         else:
             model, seconds = fitted(entry, with_predictors(training, entry), out)
-            asked = with_predictors(test, entry)
-            row, line = scored(entry, model, asked, seconds)
-            row |= further(model, asked) if further else {}
+            selected = with_predictors(test, entry)
+            row, line = scored(entry, model, selected, seconds)
+            row |= further(model, selected) if further else {}
             write_text(kept, json.dumps([row, line]))
         interval = f"[{row['rmse_low']:.3f}, {row['rmse_high']:.3f}]"
         print(
@@ -181,11 +186,11 @@ def compare(
 
 
 def networks(task: str, widths: Sequence[int], factor: int) -> list[Entry]:
-    """MAUNet, its light one and its peers, of the size that few data are enough for.
+    """Return MAUNet, MAUNet-Light and comparable networks, in a size for few data.
 
-    Without dropout and for 24 epochs, which was best on the winters 1990 to 1995: the largest of four values
-    is larger where some were dropped and the rest scaled up, so that a network with pooling by the largest
-    trains on more than it is given afterwards, and its answers are too dry.
+    They are trained for 24 epochs without dropout, which was best on the winters 1990 to 1995. Dropout scales
+    the remaining values up, so the maximum of four values increases. A network with max pooling then receives
+    larger values in training than in prediction, and its predictions are too dry.
     """
     recipe = SMALL.with_epochs(24)
     light = [max(round(0.78 * width), 1) for width in widths]
@@ -206,10 +211,10 @@ def networks(task: str, widths: Sequence[int], factor: int) -> list[Entry]:
 def like_maunet(
     widths: Sequence[int], factor: int, *, seeds: int, epochs: int, batch_size: int = 32
 ) -> list[Entry]:
-    """MAUNet, a plain U-Net of as many parameters, and SRCNN as published, from several seeds.
+    """Return MAUNet, a plain U-Net of equal parameter count, and the published SRCNN, with several seeds.
 
-    Each learns what bicubic interpolation leaves: with few days none finds by itself that the fine field is
-    nearly the coarse one. MAUNet is there without as well.
+    Each network learns the residual of bicubic interpolation. With few days no network learns by itself that
+    the fine field is close to the coarse one. MAUNet is also trained without this base.
     """
     recipe = SMALL.with_epochs(epochs)
     recipe = dataclasses.replace(
@@ -251,7 +256,7 @@ def like_maunet(
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean over the seeds of each method, and the lowest and highest error."""
+    """Return the mean over the seeds of each method, and the lowest and highest RMSE."""
     found = []
     several = [row for row in rows if " seed " in row["method"]]
     for name in dict.fromkeys(row["method"].split(" seed ")[0] for row in several):
@@ -265,7 +270,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def baselines(task: str) -> list[Entry]:
-    """Every statistical entry of a task, but the ridge regression, which depends on its predictors."""
+    """Return all statistical models of a task except ridge regression, which depends on its predictors."""
     names = [name for name in registry.list_models(task=task) if registry.find_model(name).fit != "gradient"]
     return [
         Entry(name.removeprefix(f"{task}-"), name, predictors=())
@@ -278,7 +283,7 @@ def baselines(task: str) -> list[Entry]:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], files: Sequence[Path], **facts: Any) -> None:
-    """Rows as CSV, each with what it was made of."""
+    """Write rows as CSV, each with its provenance."""
     digest = ",".join(sha256(file)[:12] for file in files)
     stamp = {**run_provenance(), "data": digest, **facts}
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -301,13 +306,15 @@ def draw(
     unit: str = "mm/day",
     across: str = "RMSE",
 ) -> None:
-    """Error and tail of each method, and quantiles of some against those of the truth.
+    """Plot error and P99 bias of each method, and its quantiles against those of the observations.
 
     Args:
-        points: Method to (error, bias of P99).
-        lines: Method to (its quantiles, those of the truth).
-        curves: Further (error, bias of P99), drawn as lines.
-        across: What the first number of a point is.
+        path: PNG file to write.
+        points: Methods, and their error and bias of P99.
+        lines: Methods, and their quantiles and those of the observations.
+        curves: Further pairs of error and bias of P99, drawn as lines. Default: None.
+        unit: Unit of the axes. Default: mm/day.
+        across: Name of the error of a point. Default: RMSE.
     """
     from matplotlib.figure import Figure
 
@@ -316,16 +323,16 @@ def draw(
     left.axhline(0, color="0.8", linewidth=1)
     for (name, (errors, tails)), style in zip((curves or {}).items(), itertools.cycle(("-", "--", ":"))):
         left.plot(errors, tails, style, color="0.5", linewidth=1, label=name)
-    # Each its own colour and mark, told beside: names within the picture would lie on each other.
-    looks = ((f"C{number % 10}", mark) for mark in "osD^" for number in range(10))
-    for (name, (error, tail)), (colour, mark) in zip(points.items(), looks, strict=False):
-        left.plot(error, tail, mark, color=colour, markersize=5, label=name)
+    # The legend is outside of the axes, because labels at the points would overlap.
+    styles = ((f"C{number % 10}", marker) for marker in "osD^" for number in range(10))
+    for (name, (error, tail)), (color, marker) in zip(points.items(), styles, strict=False):
+        left.plot(error, tail, marker, color=color, markersize=5, label=name)
     left.set(xlabel=f"{across}, {unit}", ylabel=f"bias of P99, {unit}")
     most = max(float(np.max(each)) for pair in lines.values() for each in pair) * 1.05
     right.plot([0, most], [0, most], color="0.8", linewidth=1)
-    for name, (said, true) in lines.items():
-        right.plot(true, said, marker=".", markersize=4, linewidth=1, label=name)
-    right.set(xlabel=f"quantile of the truth, {unit}", ylabel=f"quantile of the answer, {unit}")
+    for name, (predicted, observed) in lines.items():
+        right.plot(observed, predicted, marker=".", markersize=4, linewidth=1, label=name)
+    right.set(xlabel=f"quantile of the observations, {unit}", ylabel=f"quantile of the predictions, {unit}")
     right.legend(frameon=False, fontsize=8)
     left.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     for axes in (left, right):

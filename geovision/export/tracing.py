@@ -22,7 +22,7 @@ from geovision.attribution.class_activation import merge_flipped_passes, weight_
 from geovision.attribution.layers import flip_axes, select_layer
 from geovision.attribution.target import AttributionTarget
 from geovision.errors import OptionError
-from geovision.heads.classification import NormalisedHead
+from geovision.heads.classification import NormalizedHead
 from geovision.models.example_inputs import random_inputs
 from geovision.models.geomodel import GeoModel
 from geovision.models.input_items import InputSample
@@ -169,7 +169,7 @@ def _inference_copy(model: GeoModel) -> GeoModel:
     prepared._modules = dict(model._modules)
     prepared.normalize = copy.deepcopy(model.normalize)
     head: Any = model.head
-    prepared.head = head.joined() if isinstance(head, NormalisedHead) else copy.deepcopy(head)
+    prepared.head = head.joined() if isinstance(head, NormalizedHead) else copy.deepcopy(head)
     prepared.network = fuse_layers(model, operator=False)
     return prepared.eval().cpu().requires_grad_(False)
 

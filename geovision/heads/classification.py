@@ -15,7 +15,7 @@ from geovision.heads.prediction import ClassPrediction
 from geovision.heads.protocols import HasTemperature
 from geovision.spec import ClassTarget
 
-__all__ = ["ClassScoreHead", "ClassificationHead", "NormalisedHead", "cross_entropy"]
+__all__ = ["ClassScoreHead", "ClassificationHead", "NormalizedHead", "cross_entropy"]
 
 
 class ClassScoreHead(nn.Module, HasTemperature):
@@ -150,10 +150,11 @@ class ClassificationHead(ClassScoreHead):
         Args:
             features: Features, shape ``(batch, num_features)``.
         """
-        return self.linear(self.dropout(features))
+        logits: Tensor = self.linear(self.dropout(features))
+        return logits
 
 
-class NormalisedHead(ClassificationHead):
+class NormalizedHead(ClassificationHead):
     """Classification head that normalizes each feature before dropout and the linear layer.
 
     Each feature is normalized by its mean and standard deviation over the training set. This suits features
@@ -181,7 +182,7 @@ class NormalisedHead(ClassificationHead):
         return super().forward(self.norm(features))
 
     @torch.no_grad()
-    def joined(self) -> NormalisedHead:
+    def joined(self) -> NormalizedHead:
         """Return an inference copy with the normalization merged into the linear layer.
 
         The linear layer contains the scale of the normalization; a shift by the mean remains.

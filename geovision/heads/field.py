@@ -195,7 +195,8 @@ class FieldHead(GivenField):
         Args:
             features: Features, shape ``(batch, num_features, y, x)``.
         """
-        return self.convolution(self.dropout(features))
+        parameters: Tensor = self.convolution(self.dropout(features))
+        return parameters
 
     def loss(self, parameters: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the mean loss over valid cells, a scalar.

@@ -11,10 +11,10 @@ from geovision.errors import InputError, MissingExtraError
 from geovision.heads.classification import ClassScoreHead
 from geovision.spec import ClassTarget
 
-__all__ = ["NearestNeighbours"]
+__all__ = ["NearestNeighbors"]
 
 
-class NearestNeighbours(ClassScoreHead):
+class NearestNeighbors(ClassScoreHead):
     """Classification head of the votes of the nearest training samples.
 
     See Cover and Hart 1967, doi:10.1109/TIT.1967.1053964. scikit-learn's `KNeighborsClassifier` fits it with
@@ -25,7 +25,7 @@ class NearestNeighbours(ClassScoreHead):
         num_features: Length of the feature vector.
         target: Classes in the order of the logits.
         dropout: Ignored by this head.
-        neighbours: Number of neighbors. Default: 5.
+        n_neighbors: Number of neighbors. Default: 5.
 
     Shape:
         features ``(batch, num_features)`` -> logits ``(batch, class)``: logarithm of the fraction of votes,
@@ -36,10 +36,10 @@ class NearestNeighbours(ClassScoreHead):
     labels: Tensor
 
     def __init__(
-        self, num_features: int, target: ClassTarget, *, dropout: float = 0.0, neighbours: int = 5
+        self, num_features: int, target: ClassTarget, *, dropout: float = 0.0, n_neighbors: int = 5
     ) -> None:
         super().__init__(num_features, target)
-        self.n_neighbors = neighbours
+        self.n_neighbors = n_neighbors
         self.register_buffer("samples", torch.zeros(0, num_features))
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
 
@@ -61,7 +61,7 @@ class NearestNeighbours(ClassScoreHead):
         if len(features) < self.n_neighbors:
             raise InputError(
                 f"{len(features)} samples are too few for {self.n_neighbors} neighbors; add samples or lower "
-                "neighbours="
+                "n_neighbors="
             )
         fitted: Any = KNeighborsClassifier(self.n_neighbors).fit(features.numpy(), labels.numpy())
         self.samples = torch.as_tensor(fitted._fit_X, dtype=torch.float32)

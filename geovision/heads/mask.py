@@ -130,7 +130,8 @@ class MaskHead(IdentityMaskHead):
         Args:
             features: Features, shape ``(batch, num_features, y, x)``.
         """
-        return self.convolution(self.dropout(features))
+        logits: Tensor = self.convolution(self.dropout(features))
+        return logits
 
     @torch.no_grad()
     def fit_statistics(self, truth: Tensor, valid: Tensor | None = None) -> None:

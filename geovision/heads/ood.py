@@ -68,7 +68,8 @@ class FeatureDistance(nn.Module):
 
     def _distance(self, features: Tensor) -> Tensor:
         centered = F.normalize(features[:, self.feature_slice].float(), dim=1) - self.mean
-        return (centered - centered @ self.basis @ self.basis.T).norm(dim=1)
+        distance: Tensor = (centered - centered @ self.basis @ self.basis.T).norm(dim=1)
+        return distance
 
     @torch.no_grad()
     def fit(self, features: Tensor, *, held_out: Tensor | None = None, quantile: float = 0.98) -> None:

@@ -175,7 +175,8 @@ class FieldPrediction(DensePrediction):
     @property
     def valid(self) -> NDArray[np.bool_]:
         """Mask of the cells with a valid prediction, shape ``(y, x)``."""
-        return np.isfinite(self.values)
+        finite: NDArray[np.bool_] = np.isfinite(self.values)
+        return finite
 
     def as_dict(self) -> dict[str, Any]:
         """Return statistics and all values for JSON; NaN becomes None."""
@@ -218,7 +219,8 @@ class MaskPrediction(DensePrediction):
     @property
     def valid(self) -> NDArray[np.bool_]:
         """Mask of the cells with a valid prediction, shape ``(y, x)``."""
-        return np.isfinite(self.probability)
+        finite: NDArray[np.bool_] = np.isfinite(self.probability)
+        return finite
 
     @property
     def mask(self) -> NDArray[np.bool_]:

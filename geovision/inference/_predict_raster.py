@@ -77,7 +77,7 @@ def predict_raster(
         batch_size: Number of windows in a forward pass. Default: 16.
         precision: Precision, as for `GeoModel.predict`. Default: ``"auto"``.
         executor_config: Local processes or Dask cluster that predict. Default: this process.
-        progress: Function that is called with the stage (``"asking"`` while predicting, ``"merging"``), the
+        progress: Function that is called with the stage (``"predicting"``, ``"merging"``), the
             number of finished steps and the number of all steps.
 
     Returns:
@@ -103,7 +103,7 @@ def predict_raster(
             job,
             scratch,
             executor_config or executor.ExecutorConfig(),
-            lambda done, total: report("asking", done, total),
+            lambda done, total: report("predicting", done, total),
         )
         if not predictions.selected.any():
             raise InputError(

@@ -183,7 +183,8 @@ def create(name: str, target: Target, **parameters: Any) -> Metric:
     except TypeError as error:
         known = list(inspect.signature(function).parameters)[1:]
         raise OptionError(f"metric {base!r}: {error}; parameters: {', '.join(known) or 'none'}") from error
-    return function(target, **given)
+    metric: Metric = function(target, **given)
+    return metric
 
 
 def _hint(name: str, target: Target) -> str:

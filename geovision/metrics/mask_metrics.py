@@ -96,7 +96,8 @@ class MaskEvent(SummedMetric):
         return torch.stack([table.hits, table.false_alarms, table.misses, table.correct_negatives])
 
     def from_sums(self, sums: Tensor) -> Tensor:
-        return getattr(Contingency(*sums), self.name)
+        score: Tensor = getattr(Contingency(*sums), self.name)
+        return score
 
 
 class MaskEventError(MaskEvent):
@@ -496,7 +497,8 @@ class MaskCalibrationError(SummedMetric):
     def from_sums(self, sums: Tensor) -> Tensor:
         """Return the mean over cells of |forecast - observed frequency| of their bin."""
         cells, observed, forecast = sums.view(3, RELIABILITY_BINS)
-        return (observed - forecast).abs().sum() / cells.sum()
+        error: Tensor = (observed - forecast).abs().sum() / cells.sum()
+        return error
 
 
 class ReliabilityTable(MaskCalibrationError):

@@ -196,7 +196,8 @@ class EventScore(SummedMetric):
         return torch.stack([table.hits, table.false_alarms, table.misses, table.correct_negatives])
 
     def from_sums(self, sums: Tensor) -> Tensor:
-        return getattr(Contingency(*sums), self.name)
+        score: Tensor = getattr(Contingency(*sums), self.name)
+        return score
 
 
 class EventError(EventScore):

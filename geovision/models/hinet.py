@@ -123,7 +123,7 @@ class HINet(MultiSourceNetwork):
         retention: Retention of the relational memory, above 0 and at most 1. Default: 1, as published.
         unet_width: Number of channels of the first stage of UCUNet. Default: 32.
         ucm: Reading of the connection modules, ``"strided"`` or ``"valid"``. Default: ``"strided"``.
-        normalise_sources: Use batch normalization in MDFFM. Default: False.
+        normalize_sources: Use batch normalization in MDFFM. Default: False.
         source_dropout: Probability that a source of a sample is masked during training. Default: 0.
         checkpointing: Recompute the activations of each time in the backward pass, which needs less memory
             and more time. Default: False.
@@ -156,7 +156,7 @@ class HINet(MultiSourceNetwork):
         retention: float = 1.0,
         unet_width: int = 32,
         ucm: UCMVariant = "strided",
-        normalise_sources: bool = False,
+        normalize_sources: bool = False,
         source_dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
@@ -198,7 +198,7 @@ class HINet(MultiSourceNetwork):
                     if _has_time(s)
                 }
             )
-            self.mdffm = MDFFM([len(_fused_channels(spec)) for spec in specs], batch_norm=normalise_sources)
+            self.mdffm = MDFFM([len(_fused_channels(spec)) for spec in specs], batch_norm=normalize_sources)
             self.layer_channels["mdffm"] = tuple(" ".join(pair) for pair in self.fused_channels)
         self.unet = UCUNet(count, unet_width, ucm_variant=ucm) if modules == "all" else None
         self.num_features = self.unet.num_features if self.unet is not None else count

@@ -44,7 +44,7 @@ __all__ = ["ExplainFn", "SceneProgress", "SceneSummary", "predict_scene"]
 
 SceneProgress = Callable[[str, int, int], None]
 """Function of the current stage, the number of finished steps and the number of all steps. The stages are
-``"warping"`` (SAFE folders only), ``"averaging"``, ``"asking"`` (prediction) and ``"merging"``."""
+``"warping"`` (SAFE folders only), ``"averaging"``, ``"predicting"`` and ``"merging"``."""
 
 ExplainFn = Callable[[NDArray[np.uint8]], Any]
 """Function of a window, counts of shape (channel, y, x), that returns a figure of its attribution map."""
@@ -173,10 +173,10 @@ def predict_scene(
                 job,
                 scratch,
                 executor_config or executor.ExecutorConfig(),
-                lambda done, total: report("asking", done, total),
+                lambda done, total: report("predicting", done, total),
             )
             _check_any_selected(predictions, job, given)
-            clock.lap("asking")
+            clock.lap("predicting")
             provenance = _provenance(model, given, db_range, windows, min_valid, threshold)
             maps = merge(
                 predictions,

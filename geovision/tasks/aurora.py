@@ -190,7 +190,7 @@ def _baseline(
 
 _PIXELS, _KNN, _SVM = (
     "geovision.models.pixel_features:build",
-    "geovision.heads.knn:NearestNeighbours",
+    "geovision.heads.knn:NearestNeighbors",
     "geovision.heads.svm:SupportVectors",
 )
 _RESNET50 = {"backbone": "resnet50", "imagenet": "a1_in1k"}

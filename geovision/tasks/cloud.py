@@ -250,7 +250,7 @@ MODELS = (
     ModelSpec("cloud-mobilenetv2", "cloud", "geovision.models.bilinear_pooling:build",
               {"backbone": "mobilenetv2_100", "imagenet": "ra_in1k",
                "moments": 3, "stages": (2, 3), "whole": True, "mirrored": True},
-              head="geovision.heads.classification:NormalisedHead",
+              head="geovision.heads.classification:NormalizedHead",
               inputs=(PHOTO.with_size((256, 256)),), capabilities=_CNN, drop_rate=0.5,
               recipe=BILINEAR_POOLING,
               tiny_args={"backbone": "test_resnet", "moments": 2, "stages": (1, 2), "whole": False,

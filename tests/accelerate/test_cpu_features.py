@@ -1,4 +1,4 @@
-"""What the processor computes in: subnormal numbers, and how a training treats them."""
+"""Subnormal numbers of the processor, and their treatment in training."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ pytestmark = pytest.mark.skipif(
 
 
 def halved() -> float:
-    """A number that is subnormal, where there are such."""
+    """Subnormal number, or 0 if subnormals are flushed."""
     return float(torch.tensor(1e-40) * 0.5)
 
 
-def test_they_are_zero_within_and_what_they_were_afterwards():
+def test_subnormals_are_zero_inside_the_context_only():
     assert halved() > 0
     with flush_denormals():
         assert halved() == 0
         with flush_denormals():
             assert halved() == 0
-        assert halved() == 0  # the inner one found it so
+        assert halved() == 0  # the inner context restores the outer setting
     assert halved() > 0
     with pytest.raises(RuntimeError, match="of the work"), flush_denormals():
         raise RuntimeError("of the work")
     assert halved() > 0
 
 
-def test_a_training_computes_without_them_and_nothing_else_does(tmp_path):
+def test_only_training_flushes_subnormals(tmp_path):
     data = HailSamples(HailSamples.synthetic(tmp_path, 2, size=(16, 16), windows=2))
     model = geovision.create("hail-convlstm", model_args={"width": 4, "kernel": 3})
     seen: list[tuple[bool, float]] = []

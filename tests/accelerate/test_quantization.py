@@ -1,4 +1,4 @@
-"""Convolutions in 8-bit integers: against the formula, and whole models beside themselves in floats."""
+"""Convolutions in 8-bit integers compared with the formula, and full models compared with floats."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_grid_is_off_by_at_most_half_a_step(least: float, largest: float) -> N
     grid = QuantizationParams.between(least, largest)
     values = torch.linspace(least, largest, 1001)
     back = (grid.integers(values).double() - grid.zero) * grid.step
-    # The grid is shifted so that 0 is one of its points, which takes up to half a step from one end.
+    # The grid is shifted so that it contains 0, which removes up to half a step at one end.
     assert (back - values.double()).abs().max() <= grid.step * 1.001
     inner = values[(values > least + grid.step) & (values < largest - grid.step)]
     back = (grid.integers(inner).double() - grid.zero) * grid.step
@@ -47,16 +47,16 @@ def test_a_grid_is_off_by_at_most_half_a_step(least: float, largest: float) -> N
     assert int(grid.integers(torch.zeros(1))) == grid.zero
 
 
-def test_values_beyond_a_grid_become_its_ends() -> None:
+def test_values_beyond_a_grid_are_clipped() -> None:
     grid = QuantizationParams.between(-1.0, 1.0)
     assert grid.integers(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
 
 
-def test_a_range_of_nothing_has_a_grid() -> None:
+def test_an_empty_range_has_a_grid() -> None:
     assert QuantizationParams.between(0.0, 0.0).integers(torch.zeros(3)).tolist() == [0, 0, 0]
 
 
-def test_integers_keep_the_layout_of_pixels() -> None:
+def test_integers_keep_the_memory_layout() -> None:
     values = torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     found = QuantizationParams.between(0.0, 1.0).integers(values)
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -75,8 +75,10 @@ ACTIVATIONS = {
 @needs_integers
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)])
-def test_a_convolution_is_that_of_its_steps(activation: str, kernel: int, stride: int, padding: int) -> None:
-    """The same sums in float64, of the values that the steps stand for; padding is 0 and no step off."""
+def test_a_convolution_equals_that_of_its_quantized_values(
+    activation: str, kernel: int, stride: int, padding: int
+) -> None:
+    """The float64 convolution of the dequantized values gives the same sums; padding is exactly 0."""
     torch.manual_seed(0)
     after = ACTIVATIONS[activation]
     convolution = nn.Conv2d(5, 6, kernel, stride, padding).requires_grad_(False)
@@ -88,12 +90,12 @@ def test_a_convolution_is_that_of_its_steps(activation: str, kernel: int, stride
     wanted = F.conv2d(taken, weight, convolution.bias.double(), stride, padding)
     wanted = wanted if after is None else after(wanted)
     torch.testing.assert_close(integers(x).double(), wanted, rtol=1e-4, atol=1e-5)
-    # Integers that are on the grid already are taken as they are.
+    # Integer inputs are used unchanged.
     torch.testing.assert_close(integers(grid.integers(x)), integers(x))
 
 
 @needs_integers
-def test_a_result_goes_straight_into_the_steps_of_the_next() -> None:
+def test_a_result_is_quantized_for_the_next_layer() -> None:
     torch.manual_seed(0)
     layer = ConvActivation(nn.Conv2d(4, 4, 3, 1, 1).requires_grad_(False), nn.ReLU())
     x = torch.rand(1, 4, 8, 8)
@@ -101,11 +103,11 @@ def test_a_result_goes_straight_into_the_steps_of_the_next() -> None:
     floats = QuantizedConv2d(layer, takes, None)(x)
     steps = QuantizedConv2d(layer, takes, gives)(x)
     assert steps.dtype == torch.uint8
-    assert (steps.int() - gives.integers(floats).int()).abs().max() <= 1  # halves may be rounded otherwise
+    assert (steps.int() - gives.integers(floats).int()).abs().max() <= 1  # halves may be rounded differently
 
 
 @needs_integers
-def test_weights_are_ordered_anew_for_another_shape() -> None:
+def test_weights_are_packed_again_for_another_shape() -> None:
     torch.manual_seed(0)
     layer = ConvActivation(nn.Conv2d(3, 8, 3, 2, 1).requires_grad_(False), None)
     integers = QuantizedConv2d(layer, QuantizationParams.between(0.0, 1.0), None)
@@ -118,7 +120,7 @@ def test_weights_are_ordered_anew_for_another_shape() -> None:
 
 
 class Branches(nn.Module):
-    """a -> b alone; b to c and to the sum; d, called twice, to nothing but itself."""
+    """Layer a feeds b only, b feeds c and the sum, and d, called twice, feeds only itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +135,7 @@ class Branches(nn.Module):
 
 
 @needs_integers
-def test_only_a_result_that_nothing_else_takes_stays_in_integers() -> None:
+def test_only_results_with_one_consumer_stay_in_integers() -> None:
     torch.manual_seed(0)
     network = Branches().requires_grad_(False)
     image = {"image": torch.rand(1, 3, 8, 8)}
@@ -146,17 +148,17 @@ def test_only_a_result_that_nothing_else_takes_stays_in_integers() -> None:
     assert found.a.gives is found.b.takes
     assert [layer.gives for layer in (found.b, found.c, found.d)] == [None] * 3
     assert (found(image, valid=None, context=None) - wanted).abs().max() < 0.05 * wanted.abs().max()
-    assert isinstance(network.a, ConvActivation)  # the given network is as it was
+    assert isinstance(network.a, ConvActivation)  # the given network is unchanged
 
 
-def test_ranges_are_of_all_that_was_seen_and_hold_zero() -> None:
+def test_ranges_cover_all_observed_values_and_zero() -> None:
     network = Branches().requires_grad_(False)
     with record_ranges(network) as ranges:
         for image in (torch.full((1, 3, 4, 4), 2.0), torch.full((1, 3, 4, 4), 5.0)):
             network({"image": image}, valid=None, context=None)
     assert ranges["a"] == (0.0, 5.0)
     network({"image": torch.full((1, 3, 4, 4), 9.0)}, valid=None, context=None)
-    assert ranges["a"] == (0.0, 5.0)  # no longer watched
+    assert ranges["a"] == (0.0, 5.0)  # hooks are removed
 
 
 def test_convolutions_in_groups_and_other_layers_stay_in_floats() -> None:
@@ -178,7 +180,7 @@ def model() -> GeoModel:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)  # some are 0 at first, and a branch does nothing
-            module.momentum = None  # the mean over all that it sees
+            module.momentum = None  # mean over the full input
             module.reset_running_stats()
     inputs, valid = synthetic_inputs(model, 16, seed=7)
     with torch.no_grad():
@@ -187,7 +189,7 @@ def model() -> GeoModel:
 
 
 @needs_integers
-def test_a_model_answers_nearly_as_in_floats(model: GeoModel) -> None:
+def test_predictions_are_close_to_those_in_floats(model: GeoModel) -> None:
     inputs, valid = synthetic_inputs(model, 24, seed=3)
     exact, quick = (optimize_model(model, each)(inputs, valid)[0] for each in ("float32", "int8"))
     assert optimize_model(model, "int8").dtype == torch.int8
@@ -196,7 +198,7 @@ def test_a_model_answers_nearly_as_in_floats(model: GeoModel) -> None:
 
 
 @needs_integers
-def test_an_answer_depends_neither_on_the_batch_nor_on_what_was_asked_before(model: GeoModel) -> None:
+def test_predictions_do_not_depend_on_the_batch_or_earlier_calls(model: GeoModel) -> None:
     inputs, valid = synthetic_inputs(model, 6, seed=4)
     together = optimize_model(model, "int8")(inputs, valid)[0]
     anew = optimize_model(copy.deepcopy(model), "int8")
@@ -208,7 +210,7 @@ def test_an_answer_depends_neither_on_the_batch_nor_on_what_was_asked_before(mod
 
 
 @needs_integers
-def test_new_weights_are_brought_into_integers_again(model: GeoModel) -> None:
+def test_changed_weights_are_quantized_again(model: GeoModel) -> None:
     changed = copy.deepcopy(model)
     inputs, valid = synthetic_inputs(changed, 4)
     before = optimize_model(changed, "int8")(inputs, valid)[0]
@@ -218,7 +220,7 @@ def test_new_weights_are_brought_into_integers_again(model: GeoModel) -> None:
 
 
 @needs_integers
-def test_predict_takes_integers(model: GeoModel) -> None:
+def test_predict_supports_int8(model: GeoModel) -> None:
     inputs, _ = synthetic_inputs(model, 8, seed=5)
     pictures = list(inputs["image"])
     floats, integers = (model.predict(pictures, precision=each) for each in ("float32", "int8"))
@@ -229,7 +231,7 @@ def test_predict_takes_integers(model: GeoModel) -> None:
     assert 0 < max(differences) < 0.1
 
 
-def test_a_model_that_has_no_use_for_integers_says_so() -> None:
+def test_a_model_without_benefit_from_integers_is_refused() -> None:
     transformer = geovision.create("cloud-vit_tiny_patch16_224")
     with pytest.raises(OptionError, match=r"cloud-vit_tiny_patch16_224: only \d% of its weights are in"):
         optimize_model(transformer, "int8")
@@ -237,7 +239,7 @@ def test_a_model_that_has_no_use_for_integers_says_so() -> None:
         optimize_model(geovision.create("downscale-tiny"), "int8")
 
 
-def test_a_processor_without_the_instructions_is_told(
+def test_a_processor_without_the_instructions_is_reported(
     model: GeoModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
@@ -247,9 +249,11 @@ def test_a_processor_without_the_instructions_is_told(
 
 
 @needs_integers
-def test_a_network_that_integers_change_too_much_is_refused(model: GeoModel) -> None:
-    """A channel that is a thousand times as large as its neighbours, and counts a thousandth of them,
-    changes nothing in floats and leaves them one step in integers."""
+def test_a_network_with_large_quantization_errors_is_refused(model: GeoModel) -> None:
+    """One channel is a thousand times larger, and its weight a thousand times smaller, than the others.
+
+    This changes nothing in floats, but leaves one integer step for the other channels.
+    """
     spoilt = copy.deepcopy(model)
     with torch.no_grad():
         for block in [each for each in spoilt.modules() if isinstance(each, BasicBlock)]:
@@ -262,7 +266,7 @@ def test_a_network_that_integers_change_too_much_is_refused(model: GeoModel) -> 
 
 @needs_integers
 @pytest.mark.real_data
-def test_shipped_weights_keep_most_of_their_answers(shared_data: Path) -> None:
+def test_shipped_weights_keep_most_predictions(shared_data: Path) -> None:
     cloud = geovision.create("cloud-mobilenetv2", pretrained=True)
     photos = sorted((shared_data / "ccsn").rglob("*.jpg"))[::40]
     floats, integers = (cloud.predict(photos, precision=each) for each in ("float32", "int8"))

@@ -1,4 +1,4 @@
-"""A survey of an archive finds the stretch and the circle of each camera."""
+"""Calibration on an archive finds the stretch and the circle of each camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geovision.errors import InputError
 from geovision.readers.allsky import Frame, write_pgm
 
 
-def test_a_survey_finds_each_camera_its_own_stretch(tmp_path: Path):
+def test_calibration_finds_a_stretch_for_each_camera(tmp_path: Path):
     folder = minutes(tmp_path / "in", 8, stations=("gill", "fsmi"))
     for path in (folder / "fsmi").glob("*.gz"):  # half as sensitive
         (station, *_), begin = ("fsmi",), datetime.datetime.strptime(path.name[:13], "%Y%m%d_%H%M")
@@ -33,7 +33,7 @@ def test_a_survey_finds_each_camera_its_own_stretch(tmp_path: Path):
     assert set(found.merge_into(GREY).stretches) == {"", "gill/themis19", "fsmi/themis10"}
 
 
-def test_a_survey_is_spread_over_the_archive(tmp_path: Path):
+def test_calibration_frames_are_spread_over_the_archive(tmp_path: Path):
     folder = minutes(tmp_path / "in", 40, 2)
     late = datetime.datetime(2014, 3, 11, tzinfo=datetime.UTC)
     bright = [replace(frame, pixels=frame.pixels * 2) for frame in frames_of("gill", late, 2)]
@@ -45,7 +45,7 @@ def test_a_survey_is_spread_over_the_archive(tmp_path: Path):
     assert found.stretches["gill/themis19"].high > 14000
 
 
-def test_a_survey_finds_circles(tmp_path: Path):
+def test_calibration_finds_circles(tmp_path: Path):
     y, x = np.mgrid[:80, :80]
     disk = (x - 41) ** 2 + (y - 38) ** 2 <= 30**2
     night = (
@@ -57,7 +57,7 @@ def test_a_survey_finds_circles(tmp_path: Path):
     assert (circle.x, circle.y, circle.radius) == pytest.approx((41, 38, 30), abs=0.7)
 
 
-def test_a_survey_names_the_camera_that_has_too_few_frames(tmp_path: Path):
+def test_calibration_names_a_camera_with_too_few_frames(tmp_path: Path):
     folder = minutes(tmp_path / "in", 4)
     write_pgm(folder / "other.pgm", frames_of("fsmi", START, 2))
     with pytest.raises(InputError, match="camera fsmi/themis10: 2 different frames"):

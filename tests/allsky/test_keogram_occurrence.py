@@ -1,4 +1,4 @@
-"""Keograms show the frames that are there, and occurrence counts what the table says."""
+"""Keograms of existing frames, and occurrence statistics of archive tables."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def table(streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Frame:
-    """A frame with a pixel in its very middle, and its file ``odd.pgm``."""
+    """Frame with an odd size, so that one pixel is its exact center, and its file ``odd.pgm``."""
     frame = Frame(sky(5, 41), START, "gill", "themis19", 1.0, str(tmp_path / "odd.pgm"), 0)
     write_pgm(frame.path, [frame])
     return frame
@@ -75,7 +75,7 @@ def test_a_slice_is_the_line_through_the_middle(odd: Frame, north: float | None,
     assert made.end_labels == (("top", "bottom") if north is None else ("N", "S"))
 
 
-def test_a_slice_keeps_to_the_circle(odd: Frame):
+def test_a_slice_is_limited_to_the_circle(odd: Frame):
     from geovision.readers.allsky import Circle
 
     reading = dataclasses.replace(GREY, circles={"": Circle(22, 18, 9)})
@@ -85,15 +85,14 @@ def test_a_slice_keeps_to_the_circle(odd: Frame):
 
 
 @pytest.mark.parametrize("place", [SITES["gill"], (67.84, 20.41), (-77.85, 166.67)])
-def test_the_bearing_leads_to_the_pole(place: tuple[float, float]):
+def test_the_bearing_points_to_the_pole(place: tuple[float, float]):
     phi, lam = np.radians(place)
     bearing = np.radians(dipole_bearing(*place, 2015))
     pole_phi, pole_lam = np.radians(dipole_pole(2015))
     cosine = np.sin(phi) * np.sin(pole_phi) + np.cos(phi) * np.cos(pole_phi) * np.cos(lam - pole_lam)
     distance = np.arccos(cosine)
-    latitude = np.arcsin(
-        np.sin(phi) * np.cos(distance) + np.cos(phi) * np.sin(distance) * np.cos(bearing)
-    )  # of the point that lies so far away in this direction
+    # Latitude and longitude of the point at this distance and bearing:
+    latitude = np.arcsin(np.sin(phi) * np.cos(distance) + np.cos(phi) * np.sin(distance) * np.cos(bearing))
     longitude = lam + np.arctan2(
         np.sin(bearing) * np.sin(distance) * np.cos(phi),
         np.cos(distance) - np.sin(phi) * np.sin(latitude),
@@ -142,7 +141,7 @@ def test_frames_of_two_cameras_are_not_mixed(table: Path, streams: Path):
         keogram(streams, frame_config=GREY)
 
 
-def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
+def test_deleted_files_are_reported_and_the_others_are_drawn(tmp_path: Path):
     own = minutes(tmp_path / "in", 3)
     geovision.predict_archive(
         small_model(), own, tmp_path / "out", frame_config=GREY, executor_config=ExecutorConfig(0)
@@ -157,7 +156,7 @@ def test_files_that_have_gone_are_told_and_the_others_drawn(tmp_path: Path):
         keogram(tmp_path / "out")
 
 
-def test_what_is_not_there_cannot_be_drawn(table: Path, streams: Path):
+def test_an_empty_selection_is_refused(table: Path, streams: Path):
     with pytest.raises(InputError, match="no readable frame matches the selection"):
         keogram(table, selection=FrameSelection("kiruna"))
     with pytest.raises(InputError, match="nothing to draw: no frame with a time matches the selection"):
@@ -180,7 +179,7 @@ def made_keogram(seconds: Sequence[float], labels: Sequence[str | None]) -> Keog
     return Keogram(times, slices, rows, CLASSES, "gill themis19", ("N", "S"))
 
 
-def test_gaps_stay_blank_and_jitter_makes_none():
+def test_gaps_are_blank_and_jitter_causes_no_gap():
     jittered = [0, 3.02, 5.98, 9.01, 60, 63]
     figure = plot_keogram(made_keogram(jittered, ["arc", "arc", "patch", None, "clear", "clear"]))
     slices, strip, flags = (axes.images[0].get_array() for axes in figure.axes[:3])
@@ -188,9 +187,9 @@ def test_gaps_stay_blank_and_jitter_makes_none():
     assert there[:4].all()
     assert there[-2:].all()
     assert not there[5:-2].any()
-    coloured = strip[0, :, 3] == 1
-    assert coloured[:3].all()
-    assert not coloured[3], "a frame without a class"
+    colored = strip[0, :, 3] == 1
+    assert colored[:3].all()
+    assert not colored[3], "a frame without a class"
     assert not np.array_equal(strip[0, 0], strip[0, 2])
     assert np.array_equal(strip[0, 0], strip[0, 1])
     assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["twilight"]
@@ -200,7 +199,7 @@ def test_gaps_stay_blank_and_jitter_makes_none():
 def test_a_long_night_is_averaged_into_columns():
     number = 5000
     made = made_keogram([3.0 * index for index in range(number)], ["arc"] * number)
-    made.slices[:] = np.arange(number)[:, None, None] % 2 * 200  # every other frame bright
+    made.slices[:] = np.arange(number)[:, None, None] % 2 * 200  # every second frame is bright
     image = plot_keogram(made).axes[0].images[0].get_array()
     assert 1500 < image.shape[1] <= 1601
     assert (image[..., 3] == 1).all()
@@ -229,7 +228,7 @@ def test_figure_and_numbers_are_written_together(table: Path, tmp_path: Path):
 
 
 def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
-    """A table of these rows, as if a model had answered."""
+    """Archive table of these rows, as written for predictions of a model."""
     own = ArchiveTable(folder)
     own.write_manifest(
         {
@@ -246,7 +245,7 @@ def written(folder: Path, rows: list[dict], sites: dict | None = None) -> Path:
 
 
 def nights(rng: np.random.Generator, number: int = 12) -> Iterator[dict]:
-    """Frames of two stations, whose nights differ in what they show."""
+    """Frames of two stations, with different class frequencies each night."""
     for night in range(number):
         for station in ("gill", "fsmi"):
             weights = rng.dirichlet([0.7] * 3)
@@ -261,7 +260,7 @@ def counted(found: Occurrence) -> dict[tuple, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("by", ["hour", "mlt", "month", "station"])
-def test_shares_are_those_of_a_count_by_hand(tmp_path: Path, by: str):
+def test_shares_equal_a_manual_count(tmp_path: Path, by: str):
     rows = list(nights(np.random.default_rng(1)))
     found = occurrence(written(tmp_path, rows, SITES), by, n_bootstrap=0)
 
@@ -288,7 +287,7 @@ def test_shares_are_those_of_a_count_by_hand(tmp_path: Path, by: str):
     assert list(found.groups) == sorted(of)
 
 
-def test_intervals_are_those_of_drawn_nights(tmp_path: Path):
+def test_intervals_equal_those_of_resampled_nights(tmp_path: Path):
     rows = list(nights(np.random.default_rng(2)))
     found = occurrence(written(tmp_path, rows, SITES), "station", n_bootstrap=4000)
     assert {row["nights"] for row in found.rows} == {12}
@@ -307,8 +306,8 @@ def test_intervals_are_those_of_drawn_nights(tmp_path: Path):
         assert row["low"] <= row["share"] <= row["high"]
 
 
-def test_frames_of_one_night_are_one_draw(tmp_path: Path):
-    """A thousand frames of one night say no more than one night: there is no interval."""
+def test_frames_of_one_night_are_resampled_together(tmp_path: Path):
+    """Many frames of one night count as one night, so there is no interval."""
     evening = datetime.datetime(2014, 1, 5, 22)
     one = [
         {"time": evening + datetime.timedelta(minutes=minute), "station": "x", "label": CLASSES[minute % 2]}
@@ -316,7 +315,7 @@ def test_frames_of_one_night_are_one_draw(tmp_path: Path):
     ]
     found = occurrence(written(tmp_path / "one", one), "station")
     assert {(row["nights"], row["low"], row["high"]) for row in found.rows} == {(1, None, None)}
-    # Of two nights that are opposite, a resample has one, the other, or both.
+    # A resample of two opposite nights contains one, the other, or both.
     two = [
         {"time": row["time"] + datetime.timedelta(days=day), "station": "x", "label": CLASSES[day]}
         for day in (0, 1)
@@ -328,8 +327,8 @@ def test_frames_of_one_night_are_one_draw(tmp_path: Path):
     assert patch["share"] == 0.5
 
 
-def test_a_night_is_that_of_the_station(tmp_path: Path):
-    """In Alaska the night is around 10 UTC, so that noon of UTC would cut it."""
+def test_a_night_is_local_to_the_station(tmp_path: Path):
+    """Night in Alaska is around 10 UTC, so splitting days at 12 UTC would divide it."""
     times = [datetime.datetime(2014, 1, 5, hour) for hour in (5, 10, 13, 15)]
     rows = [{"time": time, "station": "fykn", "label": "arc"} for time in times]
     here = written(tmp_path / "here", rows, {"fykn": (66.6, -145.2)})
@@ -337,7 +336,7 @@ def test_a_night_is_that_of_the_station(tmp_path: Path):
     assert {row["nights"] for row in occurrence(written(tmp_path / "nowhere", rows), "station").rows} == {2}
 
 
-def test_what_does_not_count_is_told(tmp_path: Path):
+def test_excluded_frames_are_reported(tmp_path: Path):
     time = datetime.datetime(2014, 1, 5, 6)
     row = {"time": time, "station": "gill", "label": "arc"}
     flagged = [{"unreadable": True, "label": None}, {"dark": True}, {"twilight": True}, {"twilight": None}]
@@ -351,13 +350,13 @@ def test_what_does_not_count_is_told(tmp_path: Path):
         "without a class": 1,
         "without a time": 1,
     }
-    # Noon at the other side of the world: with a site, what was not known is.
+    # With a site on the other side of the Earth it is noon, and the unknown flag becomes known.
     day = occurrence(folder, "hour", sites={"": (60.0, 90.0)})
     assert (day.frames, day.unknown_flags) == (1, {})
     assert day.excluded_frames["twilight"] == 2
 
 
-def test_an_occurrence_of_nothing_says_why(tmp_path: Path):
+def test_an_occurrence_without_frames_reports_the_reason(tmp_path: Path):
     row = {"time": datetime.datetime(2014, 1, 5), "station": "gill", "label": None, "unreadable": True}
     with pytest.raises(InputError, match=r"no frame is left to count \(excluded: 2 unreadable\)"):
         occurrence(written(tmp_path / "a", [row, row]))
@@ -372,13 +371,13 @@ def test_an_occurrence_of_nothing_says_why(tmp_path: Path):
         ({"confidence_level": 95}, "between 0 and 1"),
     ],
 )
-def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict, reason: str):
+def test_invalid_options_are_refused(tmp_path: Path, options: dict, reason: str):
     row = {"time": datetime.datetime(2014, 1, 5), "station": "gill", "label": "arc"}
     with pytest.raises(OptionError, match=reason):
         occurrence(written(tmp_path, [row]), **options)
 
 
-def test_the_figure_has_a_panel_a_class_and_the_nights(tmp_path: Path):
+def test_the_figure_has_a_panel_per_class_and_the_nights(tmp_path: Path):
     found = occurrence(written(tmp_path, list(nights(np.random.default_rng(3))), SITES), "mlt")
     axes = plot_occurrence(found).axes
     assert [panel.get_title() for panel in axes] == [*CLASSES, "nights"]
@@ -391,9 +390,7 @@ def test_the_figure_has_a_panel_a_class_and_the_nights(tmp_path: Path):
 # --- the commands -------------------------------------------------------------------------------
 
 
-def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_archive_keogram_and_occurrence_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder, out = pictures(tmp_path / "in", 20), tmp_path / "out"
     model = small_model().save(tmp_path / "model")
     (folder / "kiruna_20140310_999999.jpg").write_bytes(b"no picture")
@@ -429,7 +426,7 @@ def test_an_archive_is_made_drawn_and_counted_from_the_command_line(
     assert {row["mlt"] for row in csv.DictReader(rows.splitlines())} == stated
 
 
-def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_continued_archive_uses_the_estimated_stretch(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder, model = minutes(tmp_path / "in", 4), small_model().save(tmp_path / "model")
     archive = [
         "archive",
@@ -447,11 +444,11 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
     code, _, messages = ran(capsys, *archive)
     assert code == 0
     assert "calibrated gill/themis19 from 20 frames" in messages
-    told = next(line for line in messages.splitlines() if "--stretch gill/themis19=" in line)
+    option_line = next(line for line in messages.splitlines() if "--stretch gill/themis19=" in line)
     minutes(tmp_path / "in", 8)
     code, summary, messages = ran(capsys, *archive, "--format", "csv")
     assert code == 0
-    assert told.removeprefix("geovision: ") in messages
+    assert option_line.removeprefix("geovision: ") in messages
     assert ",40,20," in summary
 
 
@@ -492,7 +489,7 @@ def test_a_surveyed_archive_goes_on_as_it_was_begun(tmp_path: Path, capsys: pyte
         (["occurrence", "nowhere"], 1, "expected a folder written by `geovision archive`"),
     ],
 )
-def test_slips_on_the_command_line_are_told_in_one_line(
+def test_command_line_errors_are_reported_in_one_line(
     arguments: list[str],
     code: int,
     reason: str,
@@ -508,7 +505,7 @@ def test_slips_on_the_command_line_are_told_in_one_line(
     assert re.fullmatch(rf"geovision: .*{reason}.*\n", messages), messages
 
 
-def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_table_stores_its_frame_options(table: Path, capsys: pytest.CaptureFixture[str]):
     code, _, messages = ran(capsys, "keogram", table, "--out", "x", "--stretch", "1:2")
     assert code == 2
     assert "is a table with stored frame options" in messages
@@ -518,7 +515,7 @@ def test_a_table_says_itself_how_its_frames_are_read(table: Path, capsys: pytest
 
 
 @pytest.mark.real_data
-def test_the_keogram_of_gillam_is_its_middle_columns(shared_data: Path):
+def test_the_keogram_of_gillam_equals_the_middle_columns(shared_data: Path):
     files = sorted((shared_data / "themis").glob("*.pgm.gz"))
     reading = FrameConfig(stretches={"gill": Stretch(3000, 12000)})
     made = keogram(files, frame_config=reading, num_samples=256)

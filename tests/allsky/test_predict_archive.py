@@ -1,4 +1,4 @@
-"""An archive becomes a table with a row a frame, whatever its files are like and however often it is run."""
+"""Archive tables with one row per frame: damaged files, repeated runs and errors."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def model() -> GeoModel:
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two stations, four minutes of five frames each. Not to be written to."""
+    """Two stations with four minutes of five frames each; tests must not write to them."""
     return minutes(tmp_path_factory.mktemp("streams"), 4, stations=("gill", "fsmi"))
 
 
 @pytest.fixture
 def own(streams: Path, tmp_path: Path) -> Path:
-    """The same, to be written to."""
+    """Copy of `streams` that a test may change."""
     return Path(shutil.copytree(streams, tmp_path / "themis"))
 
 
@@ -73,10 +73,10 @@ def probabilities(table: pa.Table) -> np.ndarray:
     return np.stack([table[name].to_numpy() for name in table.column_names if name.startswith("p_")], 1)
 
 
-# --- what a row says ----------------------------------------------------------------------------
+# --- content of rows ----------------------------------------------------------------------------
 
 
-def test_a_row_holds_when_and_where_and_what(model: GeoModel, streams: Path, tmp_path: Path):
+def test_a_row_contains_time_station_and_camera(model: GeoModel, streams: Path, tmp_path: Path):
     table = run(model, streams, tmp_path / "out", replace(GREY, sites=SITES))
     assert table.num_rows == 2 * 4 * 5
     assert set(table["station"].to_pylist()) == {"gill", "fsmi"}
@@ -98,21 +98,21 @@ def test_a_row_holds_when_and_where_and_what(model: GeoModel, streams: Path, tmp
     ]
 
 
-def test_classes_are_those_of_predict(model: GeoModel, tmp_path: Path):
+def test_classes_equal_those_of_predict(model: GeoModel, tmp_path: Path):
     folder = pictures(tmp_path / "in", 30)
     table = run(model, folder, tmp_path / "out", PICTURES)
-    answers = {answer.source: answer for answer in model.predict(folder)}
+    predictions = {prediction.source: prediction for prediction in model.predict(folder)}
     for row in table.to_pylist():
-        answer = answers[row["path"]]
-        assert row["label"] == answer.label
-        assert row["confidence"] == pytest.approx(answer.confidence, abs=1e-5)
-        for label, probability in answer.top(7):
+        prediction = predictions[row["path"]]
+        assert row["label"] == prediction.label
+        assert row["confidence"] == pytest.approx(prediction.confidence, abs=1e-5)
+        for label, probability in prediction.top(7):
             assert row[f"p_{label}"] == pytest.approx(probability, abs=1e-5)
     assert len(set(table["label"].to_pylist())) > 2
-    assert set(table["outside_domain"].to_pylist()) == {None}, "nothing was fitted that could tell"
+    assert set(table["outside_domain"].to_pylist()) == {None}, "no out-of-distribution detector was fitted"
 
 
-def test_grey_frames_are_outside_and_of_no_class_of_colours(model: GeoModel, streams: Path, tmp_path: Path):
+def test_gray_frames_are_outside_the_domain_of_a_color_model(model: GeoModel, streams: Path, tmp_path: Path):
     table = run(model, streams, tmp_path / "out")
     assert set(table["outside_domain"].to_pylist()) == {True}
     assert set(table["p_colored"].to_pylist()) == {0.0}
@@ -150,7 +150,7 @@ def test_without_a_site_the_sun_is_not_known(model: GeoModel, streams: Path, tmp
 # --- bad input ----------------------------------------------------------------------------------
 
 
-def test_a_broken_gzip_keeps_its_whole_frames(model: GeoModel, own: Path, tmp_path: Path):
+def test_a_truncated_gzip_keeps_its_complete_frames(model: GeoModel, own: Path, tmp_path: Path):
     bad = own / "gill" / minute_name("gill", START)
     break_off(bad)
     summary = geovision.predict_archive(model, own, tmp_path / "out", frame_config=GREY, executor_config=HERE)
@@ -164,7 +164,7 @@ def test_a_broken_gzip_keeps_its_whole_frames(model: GeoModel, own: Path, tmp_pa
     assert summary.frames == 7 * 5 + len(rows)
 
 
-def test_a_header_that_lies_is_a_row_with_the_reason(model: GeoModel, own: Path, tmp_path: Path):
+def test_a_wrong_header_is_a_row_with_the_error(model: GeoModel, own: Path, tmp_path: Path):
     bad = own / "gill" / minute_name("gill", START)
     content = gzip.decompress(bad.read_bytes()).replace(b"\n40 40\n", b"\n40 41\n")
     bad.write_bytes(gzip.compress(content))
@@ -184,7 +184,7 @@ def test_a_clock_that_jumps_back_is_flagged_where_it_jumps(model: GeoModel, tmp_
     assert table["clock_jump"].to_pylist() == [False, False, False, True, False, False]
 
 
-def test_two_cameras_in_one_folder_are_told_apart_and_stretched_apart(model: GeoModel, tmp_path: Path):
+def test_two_cameras_in_one_folder_have_their_own_stretch(model: GeoModel, tmp_path: Path):
     folder = tmp_path / "in"
     folder.mkdir()
     for station in SITES:
@@ -197,7 +197,7 @@ def test_two_cameras_in_one_folder_are_told_apart_and_stretched_apart(model: Geo
     assert set(table["clock_jump"].to_pylist()) == {False}
 
 
-def test_frames_of_changing_size_are_answered_as_if_alone(model: GeoModel, tmp_path: Path):
+def test_predictions_do_not_depend_on_frames_of_other_sizes(model: GeoModel, tmp_path: Path):
     night = [
         replace(frame, pixels=sky(number, side))
         for number, (frame, side) in enumerate(
@@ -211,7 +211,7 @@ def test_frames_of_changing_size_are_answered_as_if_alone(model: GeoModel, tmp_p
     np.testing.assert_allclose(probabilities(together), probabilities(alone), atol=1e-5)
 
 
-def test_a_frame_too_small_to_show_anything_is_a_row_of_its_own(model: GeoModel, tmp_path: Path):
+def test_a_frame_that_is_too_small_is_an_unreadable_row(model: GeoModel, tmp_path: Path):
     good, small = frames_of("gill", START, 2)
     write_pgm(tmp_path / "in.pgm", [replace(small, pixels=small.pixels[:4, :4]), good])
     first, second = run(model, tmp_path / "in.pgm", tmp_path / "out").sort_by("frame").to_pylist()
@@ -221,9 +221,7 @@ def test_a_frame_too_small_to_show_anything_is_a_row_of_its_own(model: GeoModel,
     assert rows[0]["label"] is not None
 
 
-def test_a_file_that_is_still_written_is_done_again_when_it_is_whole(
-    model: GeoModel, own: Path, tmp_path: Path
-):
+def test_an_incomplete_file_is_processed_again_when_complete(model: GeoModel, own: Path, tmp_path: Path):
     growing = own / "gill" / minute_name("gill", START)
     whole = growing.read_bytes()
     expected = run(model, own, tmp_path / "whole")
@@ -235,9 +233,7 @@ def test_a_file_that_is_still_written_is_done_again_when_it_is_whole(
     assert alike(run(model, own, tmp_path / "out"), expected)
 
 
-def test_grey_frames_that_are_not_declared_are_refused_before_anything_is_written(
-    model: GeoModel, streams: Path, tmp_path: Path
-):
+def test_undeclared_gray_frames_are_refused_before_writing(model: GeoModel, streams: Path, tmp_path: Path):
     with pytest.raises(InputError, match="gray, but the model expects color; declare"):
         run(model, streams, tmp_path / "out", FrameConfig())
     with pytest.raises(InputError, match="no full scale; declare a Stretch"):
@@ -245,7 +241,7 @@ def test_grey_frames_that_are_not_declared_are_refused_before_anything_is_writte
     assert run(model, streams, tmp_path / "out").num_rows == 40
 
 
-def test_an_archive_of_which_nothing_can_be_read_is_refused(model: GeoModel, tmp_path: Path):
+def test_an_archive_without_readable_files_is_refused(model: GeoModel, tmp_path: Path):
     folder = pictures(tmp_path / "in", 3)
     with pytest.raises(InputError, match=r"none of 3 sample files.*the first: .*does not match the pattern"):
         run(model, folder, tmp_path / "out", FrameConfig(pattern="other_%Y%m%d_%H.jpg"))
@@ -261,22 +257,22 @@ def test_an_archive_of_which_nothing_can_be_read_is_refused(model: GeoModel, tmp
         ("nonsense://x/y", "not a supported address"),
     ],
 )
-def test_a_source_without_files_is_told(model: GeoModel, tmp_path: Path, source: str, reason: str):
+def test_a_source_without_files_is_reported(model: GeoModel, tmp_path: Path, source: str, reason: str):
     (tmp_path / "empty").mkdir()
     (tmp_path / "nothing.txt").write_text("# only a remark\n\n")
     with pytest.raises(InputError, match=reason):
         run(model, source if "://" in source else tmp_path / source, tmp_path / "out")
 
 
-def test_models_that_answer_no_class_of_one_picture_are_refused(streams: Path, tmp_path: Path):
+def test_models_that_do_not_classify_one_color_image_are_refused(streams: Path, tmp_path: Path):
     with pytest.raises(OptionError, match="frames are single color images"):
         run(geovision.create("polarlow-xception"), streams, tmp_path / "out")
 
 
-# --- what is read -------------------------------------------------------------------------------
+# --- sources ------------------------------------------------------------------------------------
 
 
-def test_every_way_to_name_an_archive_gives_the_same_files(
+def test_all_kinds_of_archive_paths_give_the_same_files(
     model: GeoModel, streams: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     expected = run(model, streams, tmp_path / "folder")
@@ -294,7 +290,7 @@ def test_every_way_to_name_an_archive_gives_the_same_files(
         assert run(model, source, tmp_path / name).equals(expected), name
 
 
-def test_files_at_an_address_are_read_as_local_ones(model: GeoModel, streams: Path, tmp_path: Path):
+def test_remote_files_are_read_like_local_ones(model: GeoModel, streams: Path, tmp_path: Path):
     memory = fsspec.filesystem("memory")
     for path in streams.rglob("*.gz"):
         memory.pipe(f"/themis/{path.parent.name}/{path.name}", path.read_bytes())
@@ -311,7 +307,7 @@ def test_files_at_an_address_are_read_as_local_ones(model: GeoModel, streams: Pa
     assert all(path.startswith("memory:///themis/") for path in good["path"].to_pylist())
 
 
-def test_hidden_files_and_the_table_itself_are_left_out(model: GeoModel, own: Path):
+def test_hidden_files_and_the_table_itself_are_skipped(model: GeoModel, own: Path):
     (own / "gill" / ".20140310.part").write_bytes(b"half")
     (own / "_notes").mkdir()
     (own / "_notes" / "readme").write_text("not a frame")
@@ -319,10 +315,10 @@ def test_hidden_files_and_the_table_itself_are_left_out(model: GeoModel, own: Pa
     assert run(model, own, own / "table").num_rows == 40
 
 
-# --- once more, and again -----------------------------------------------------------------------
+# --- repeated runs -------------------------------------------------------------------------------
 
 
-def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, own: Path, tmp_path: Path):
+def test_a_second_run_processes_only_new_files(model: GeoModel, own: Path, tmp_path: Path):
     late = own / "fsmi"
     late.rename(tmp_path / "later")
     first = geovision.predict_archive(
@@ -339,7 +335,7 @@ def test_a_second_run_does_what_has_come_in_since_and_no_more(model: GeoModel, o
     assert alike(geovision.read_table(tmp_path / "out"), run(model, own, tmp_path / "at once"))
 
 
-def test_a_narrower_source_or_another_shard_size_loses_nothing(
+def test_a_narrower_source_or_another_shard_size_keeps_all_rows(
     model: GeoModel, streams: Path, tmp_path: Path
 ):
     expected = run(model, streams, tmp_path / "out", shard_size=3)
@@ -347,11 +343,11 @@ def test_a_narrower_source_or_another_shard_size_loses_nothing(
         assert run(model, source, tmp_path / "out", shard_size=files).equals(expected)
 
 
-def test_what_a_killed_run_left_is_swept_away(model: GeoModel, streams: Path, tmp_path: Path):
+def test_leftovers_of_a_killed_run_are_removed(model: GeoModel, streams: Path, tmp_path: Path):
     out = tmp_path / "out"
     expected = run(model, streams, out, shard_size=2)
     (mark, *_) = sorted((out / "_shards").glob("*.json"))
-    mark.unlink()  # its rows were written, and nothing vouches for them
+    mark.unlink()  # its rows were written, but it has no completion mark
     (part,) = out.glob(f"station=*/date=*/{mark.stem}.parquet")
     shutil.copy(part, part.with_name(f"{'0' * 16}.parquet"))  # of a run with other shards
     (part.parent / f".{mark.stem}.parquet.123.part").write_bytes(b"half a file")
@@ -359,7 +355,7 @@ def test_what_a_killed_run_left_is_swept_away(model: GeoModel, streams: Path, tm
     assert not list(out.rglob("*.part"))
 
 
-def test_a_part_that_was_removed_is_done_again(model: GeoModel, streams: Path, tmp_path: Path):
+def test_a_removed_part_is_written_again(model: GeoModel, streams: Path, tmp_path: Path):
     expected = run(model, streams, tmp_path / "out", shard_size=2)
     shutil.rmtree(tmp_path / "out" / "station=gill")
     assert geovision.read_table(tmp_path / "out").num_rows == 20
@@ -369,7 +365,7 @@ def test_a_part_that_was_removed_is_done_again(model: GeoModel, streams: Path, t
 # --- one table, one model -----------------------------------------------------------------------
 
 
-def test_another_model_or_reading_is_refused_by_name(model: GeoModel, streams: Path, tmp_path: Path):
+def test_another_model_or_frame_config_is_refused_by_name(model: GeoModel, streams: Path, tmp_path: Path):
     expected = run(model, streams, tmp_path / "out")
     other = small_model()
     other.head.linear.bias.data += 1
@@ -382,9 +378,7 @@ def test_another_model_or_reading_is_refused_by_name(model: GeoModel, streams: P
     assert geovision.read_table(tmp_path / "out").equals(expected)
 
 
-def test_a_model_that_was_there_before_is_not_taken_for_this_one(
-    model: GeoModel, streams: Path, tmp_path: Path
-):
+def test_an_existing_model_file_is_not_used_for_a_new_table(model: GeoModel, streams: Path, tmp_path: Path):
     other = small_model()
     other.head.linear.weight.data *= -1
     run(other, streams, tmp_path / "out")
@@ -417,7 +411,7 @@ def test_parts_without_their_manifest_are_refused(model: GeoModel, streams: Path
         run(model, streams, tmp_path / "out")
 
 
-def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: Path, tmp_path: Path):
+def test_a_locked_table_is_refused(model: GeoModel, streams: Path, tmp_path: Path):
     with (
         file_lock(tmp_path / "out" / "_lock"),
         pytest.raises(StorageError, match="another `geovision archive` writes to this folder"),
@@ -425,7 +419,7 @@ def test_a_table_that_is_being_written_is_left_alone(model: GeoModel, streams: P
         run(model, streams, tmp_path / "out")
 
 
-def test_marks_name_what_they_were_made_with(model: GeoModel, streams: Path, tmp_path: Path):
+def test_marks_contain_their_settings_and_parts(model: GeoModel, streams: Path, tmp_path: Path):
     run(model, streams, tmp_path / "out", shard_size=4)
     manifest = json.loads((tmp_path / "out" / "archive.json").read_text())
     assert manifest["reading"]["stretches"][""] == {"low": 2000, "high": 12000, "gamma": 1.0}

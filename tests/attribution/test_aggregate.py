@@ -1,4 +1,4 @@
-"""Means of many explanations: counted by hand, and by the command over samples of hail by their terrain."""
+"""Means of many explanations, compared with a manual calculation and grouped by terrain."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def explanation(
     )
 
 
-def test_means_are_those_of_a_count_by_hand():
+def test_means_equal_a_manual_calculation():
     tally = AttributionSummary()
     tally.add(explanation(1.0, -2.0, lost={"image": 3.0}), "plain")
     tally.add(explanation(3.0, 4.0), "plain")
-    tally.add(explanation(100.0, 100.0, total=1.06), "plain")  # misses by more than 5 %
+    tally.add(explanation(100.0, 100.0, total=1.06), "plain")  # completeness error above 5 %
     tally.add(explanation(7.0, 8.0, total=1.04), "complex")
     rows = {(row["group"], row["method"], row["channel"]): row for row in tally.rows()}
     red, green = (rows["plain", "integrated-gradients", f"image {name}"] for name in ("red", "green"))
@@ -60,7 +60,7 @@ def test_means_are_those_of_a_count_by_hand():
     assert len(tally.plot().axes) == 2
 
 
-def test_a_source_counts_in_the_samples_that_have_it():
+def test_a_source_is_averaged_over_samples_that_contain_it():
     tally = AttributionSummary()
     both, one = explanation(1.0, 2.0), explanation(3.0, 4.0)
     other = dataclasses.replace(both.inputs["image"], channels=("height", "slope"))
@@ -77,7 +77,7 @@ def test_a_source_counts_in_the_samples_that_have_it():
     assert drawn == {"image red", "image green", "ground height", "ground slope"}
 
 
-def test_where_none_adds_up_there_is_no_mean(tmp_path: Path):
+def test_there_is_no_mean_without_complete_explanations(tmp_path: Path):
     tally = AttributionSummary()
     tally.add(explanation(1.0, 2.0, total=2.0))
     table, picture = tally.save(tmp_path)
@@ -95,10 +95,10 @@ def hail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "model", samples
 
 
-def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
+def test_the_command_groups_by_terrain(hail, tmp_path: Path, capsys):
     model, samples = hail
     out = tmp_path / "why"
-    code, answered, told = ran(
+    code, output, messages = ran(
         capsys,
         "explain",
         model,
@@ -113,8 +113,8 @@ def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
         "jsonl",
     )
     assert code == 0
-    assert f"means over 12 files: {out / 'means.deeplift.csv'}, {out / 'means.deeplift.png'}" in told
-    each = {Path(found["source"]): found for found in map(json.loads, answered.splitlines())}
+    assert f"means over 12 files: {out / 'means.deeplift.csv'}, {out / 'means.deeplift.png'}" in messages
+    each = {Path(found["source"]): found for found in map(json.loads, output.splitlines())}
     data = HailSamples(samples)
     kinds = dict(zip(data.paths, data.terrain, strict=True))
     assert set(kinds.values()) == {"plain", "complex"}
@@ -133,22 +133,22 @@ def test_the_command_tells_terrains_apart(hail, tmp_path: Path, capsys):
     assert len([row for row in rows if row["method"] == "deeplift"]) == 2 * 16
 
 
-def test_an_attribute_that_no_file_has(hail, tmp_path: Path, capsys):
+def test_a_missing_attribute_is_reported(hail, tmp_path: Path, capsys):
     model, samples = hail
     file = next(samples.glob("*.nc"))
-    code, _, told = ran(
+    code, _, messages = ran(
         capsys, "explain", model, file, "--method", "deeplift", "--group-by", "colour", "--out", tmp_path
     )
     assert code == 1
-    assert "no attribute 'colour'; known: 'Conventions', 'terrain'" in told
+    assert "no attribute 'colour'; known: 'Conventions', 'terrain'" in messages
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_have_no_attributes(tmp_path: Path, capsys):
+def test_images_have_no_attributes(tmp_path: Path, capsys):
     from PIL import Image
 
     Image.new("RGB", (32, 32)).save(tmp_path / "sky.png")
-    code, _, told = ran(
+    code, _, messages = ran(
         capsys,
         "explain",
         "cloud-mobilenetv2",
@@ -159,4 +159,4 @@ def test_pictures_have_no_attributes(tmp_path: Path, capsys):
         tmp_path,
     )
     assert code == 2
-    assert "files of 'image' have no attributes, such as 'terrain'" in told
+    assert "files of 'image' have no attributes, such as 'terrain'" in messages

@@ -1,4 +1,4 @@
-"""Explanations: the numbers of a computation by hand, the place of what is seen, and clear refusals."""
+"""Explanations: values of a manual calculation, georeferencing and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLASSES = ClassTarget(("no", "yes"))
 
 
 def geo_model(network: nn.Module, *inputs: InputSpec, target: ClassTarget = CLASSES) -> GeoModel:
-    """A network that no entry of the registry has, as a model."""
+    """Wrap an unregistered network as a model."""
     task = registry.find_task("polarlow")
     spec = ModelSpec("polarlow-of-a-test", "polarlow", "tests:none")
     head = ClassificationHead(network.num_features, target)
@@ -49,7 +49,7 @@ def picture(size: tuple[int, int] | None, *, channels: int = 2, **more) -> Input
     )
 
 
-# --- by hand ------------------------------------------------------------------------------------
+# --- manual calculation --------------------------------------------------------------------------
 
 
 class Small(nn.Module):
@@ -68,7 +68,7 @@ class Small(nn.Module):
 
 
 class ByHand:
-    """The same in float64, written out, with its derivatives."""
+    """Explicit float64 implementation of `Small` with its derivatives."""
 
     def __init__(self, model: GeoModel, x: Array) -> None:
         state = {name: value.double().numpy() for name, value in model.state_dict().items()}
@@ -114,7 +114,7 @@ def small() -> tuple[GeoModel, Array, ByHand]:
 
 
 @pytest.mark.parametrize("target", ["no", "yes"])
-def test_layer_maps_are_those_of_a_computation_by_hand(small, target: str):
+def test_layer_maps_equal_a_manual_calculation(small, target: str):
     model, x, hand = small
     index = CLASSES.classes.index(target)
     (first, second), (by_second, by_first, _) = hand.maps(hand.x), hand.slopes(hand.x, index)
@@ -133,11 +133,11 @@ def test_layer_maps_are_those_of_a_computation_by_hand(small, target: str):
 
 
 def assert_close(found: NDArray, expected: Array) -> None:
-    """Equal but for 1e-5 of the largest."""
+    """Compare with a tolerance of 1e-5 of the largest value."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_integrated_gradients_are_those_of_a_computation_by_hand(small):
+def test_integrated_gradients_equal_a_manual_calculation(small):
     model, x, hand = small
     found = geovision.explain(model, x, method="integrated-gradients", target="yes", steps=200)
     weights = np.full(201, 1 / 200)
@@ -150,12 +150,12 @@ def test_integrated_gradients_are_those_of_a_computation_by_hand(small):
     assert found.completeness.total == pytest.approx((hand.x * mean).sum(), abs=1e-5)
 
 
-def test_deeplift_is_that_of_a_computation_by_hand(small):
+def test_deeplift_equals_a_manual_calculation(small):
     model, x, hand = small
     found = geovision.explain(model, x, method="deeplift", layer="first", target="yes")
     (first, second), (first_0, second_0) = hand.maps(hand.x), hand.maps(np.zeros_like(hand.x))
     inside, inside_0 = (np.einsum("jk,kyx->jyx", hand.mixing, each) for each in (first, first_0))
-    # The rescale rule: an activation passes on what it gives by what it is given, both as differences.
+    # Rescale rule: the multiplier of an activation is its output difference over its input difference.
     multiplier = (second - second_0) / (inside - inside_0)
     weights = hand.dense[1][:, None, None] / second[0].size * multiplier
     expected = np.einsum("jk,jyx->kyx", hand.mixing, weights) * (first - first_0)
@@ -167,11 +167,11 @@ def test_deeplift_is_that_of_a_computation_by_hand(small):
     assert found.unit == "logit"
 
 
-def test_occlusion_is_that_of_a_computation_by_hand(small):
+def test_occlusion_equals_a_manual_calculation(small):
     model, x, hand = small
     found = geovision.explain(model, x, method="occlusion", target="yes", window=4, stride=3, batch_size=5)
     falls, often = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
-    # The last patch of a row ends where the picture ends.
+    # The last patch of a row ends at the edge of the image.
     for top in (0, 3, 6, 9):
         for left in (0, 3, 6, 9, 12):
             without = hand.x.copy()
@@ -181,7 +181,7 @@ def test_occlusion_is_that_of_a_computation_by_hand(small):
     assert_close(found.first_input.values, np.stack([falls / often] * 2))
 
 
-def test_gradcam_of_a_timm_network_is_captums():
+def test_gradcam_of_a_timm_network_equals_captum():
     from captum.attr import LayerGradCam
 
     torch.manual_seed(0)
@@ -202,7 +202,7 @@ def test_gradcam_of_a_timm_network_is_captums():
 def families() -> dict[str, ModelSpec]:
     """One differentiable entry for each builder and small network.
 
-    Without those of textures: their second moments jump where they change sign, so that no sum of
+    Texture models are excluded: their second moments are discontinuous at changes of sign, so no sum of
     derivatives is complete.
     """
     differentiable = [spec for spec in registry.models().values() if "differentiable" in spec.capabilities]
@@ -235,7 +235,7 @@ def test_integrated_gradients_are_complete(spec: ModelSpec):
     assert found.completeness.total == pytest.approx(total, rel=1e-3, abs=1e-6)
 
 
-def test_steps_are_doubled_only_where_none_are_asked_for(monkeypatch: pytest.MonkeyPatch):
+def test_steps_are_doubled_only_by_default(monkeypatch: pytest.MonkeyPatch):
     from geovision.attribution import input_attribution
 
     model = tiny(registry.find_model("polarlow-tiny"), size=(32, 32))
@@ -246,7 +246,7 @@ def test_steps_are_doubled_only_where_none_are_asked_for(monkeypatch: pytest.Mon
     assert coarse.config.steps == 5
     assert coarse.completeness.relative_error > 0.01 > found.completeness.relative_error
     assert found.config.steps in (10, 20, 40, 80, 160)
-    # Refined, the sum is that of a rule of so many steps at once.
+    # The refined sum equals that of a rule with the same number of steps.
     at_once = geovision.explain(model, x, method=method, steps=found.config.steps)
     assert_close(found.first_input.values, at_once.first_input.values)
 
@@ -260,8 +260,8 @@ def test_other_weights_give_another_map(name: str, method: str):
     cells = []
     for seed in (0, 0, 1):
         model = tiny(spec, seed=seed, size=size)
-        model.head.linear.weight.data.abs_()  # whatever is seen speaks for a class
-        if method == "deeplift" and name == "cloud-mobilenetv2":  # which passes mirrored pictures, too
+        model.head.linear.weight.data.abs_()  # every feature supports a class
+        if method == "deeplift" and name == "cloud-mobilenetv2":  # it evaluates mirrored images, too
             with pytest.raises(OptionError, match="runs on several views of a sample"):
                 geovision.explain(model, sample_for(model), method=method)
             return
@@ -273,13 +273,13 @@ def test_other_weights_give_another_map(name: str, method: str):
 
 
 def rank_correlation(a: NDArray, b: NDArray) -> float:
-    """Spearman's, of the values cell by cell."""
+    """Spearman correlation of the cell values."""
     ranks = [np.argsort(np.argsort(each.ravel())) for each in (a, b)]
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def test_a_mirrored_picture_has_the_mirrored_map():
-    """The network that reads a picture and its mirror image in one batch knows no left and right."""
+def test_a_mirrored_image_has_the_mirrored_map():
+    """A network that evaluates an image and its mirror image in one batch is mirror-symmetric."""
     model = tiny(registry.find_model("cloud-mobilenetv2"))
     x = sample_for(model)
     for method in ("gradcam", "layercam"):
@@ -293,7 +293,7 @@ def test_a_mirrored_picture_has_the_mirrored_map():
 
 @pytest.mark.parametrize("name", ["polarlow-tiny", "cloud-mobilenetv2"])
 def test_orientations_are_averaged(name: str):
-    """Also of a network that mirrors its pictures by itself."""
+    """The mean is also correct for a network that mirrors its images internally."""
     model = tiny(registry.find_model(name))
     x, target = sample_for(model), model.target.classes[1]
     found = geovision.explain(model, x, method="layercam", target=target, orientations=8)
@@ -308,7 +308,7 @@ def test_orientations_are_averaged(name: str):
     expected = torch.stack(single).mean(0).numpy()
     assert expected.max() > 0
     np.testing.assert_allclose(found.heatmap, expected, atol=1e-4 * expected.max())
-    # However the picture is turned, the map is turned with it.
+    # The map rotates with the image.
     turned = geovision.explain(
         model, x.rot90(1, (1, 2)).flip(2), method="layercam", target=target, orientations=8
     )
@@ -316,7 +316,7 @@ def test_orientations_are_averaged(name: str):
     np.testing.assert_allclose(back, found.heatmap, atol=1e-4 * expected.max())
 
 
-def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_is():
+def test_orientations_keep_completeness_and_the_prediction():
     model = tiny(registry.find_model("polarlow-tiny"), size=(32, 32))
     x = sample_for(model)
     for method in ("integrated-gradients", "occlusion"):
@@ -336,8 +336,8 @@ def test_orientations_leave_integrated_gradients_complete_and_the_answer_as_it_i
         )
 
 
-def test_tokens_are_laid_out_as_their_patches():
-    """Of a transformer over a picture that is wider than high; the first token is of no patch."""
+def test_tokens_are_arranged_like_their_patches():
+    """A transformer on an image wider than high; its first token belongs to no patch."""
     model = tiny(registry.find_model("cloud-vit"), size=(64, 96))
     tokens = torch.rand(1, 1 + 4 * 6, 64)
     maps = model.network.as_maps(tokens)
@@ -350,7 +350,7 @@ def test_tokens_are_laid_out_as_their_patches():
         assert found.first_input.values.max() > 0
 
 
-def test_channels_that_come_last_are_brought_to_the_front():
+def test_channels_last_maps_are_transposed():
     found = geovision.explain(geovision.create("aurora-swin-tiny"), torch.rand(3, 224, 224))
     assert found.config.layer == "model.layers.3"
     assert found.first_input.values.shape == (7, 7)
@@ -364,7 +364,7 @@ def test_measurements_have_their_contributions():
         found = geovision.explain(model, sample, method=method)
         assert list(found.scalars) == ["cloud_base_height", "air_temperature"]
         assert found.scalars["cloud_base_height"] != 0
-        assert found.scalars["air_temperature"] == pytest.approx(0, abs=1e-6)  # it is not there
+        assert found.scalars["air_temperature"] == pytest.approx(0, abs=1e-6)  # missing input
         assert list(found.inputs) == ["image"]
         if found.completeness:
             parts = found.first_input.values.sum() + sum(found.scalars.values())
@@ -373,11 +373,11 @@ def test_measurements_have_their_contributions():
     assert geovision.explain(model, sample).scalars == {}
 
 
-# --- where --------------------------------------------------------------------------------------
+# --- positions -----------------------------------------------------------------------------------
 
 
 class DiscFinder(nn.Module):
-    """Answers to a bright disc on a dark ground: a convolution with a disc inside a ring."""
+    """Detector of a bright disc on a dark ground: a convolution with a disc inside a ring."""
 
     num_features = 1
     explained_layer = "seen"
@@ -405,7 +405,7 @@ def disc_finder(spec: InputSpec) -> GeoModel:
 
 
 def with_disc(height: int, width: int, row: float, column: float, *, radius: float = 4.0) -> NDArray:
-    """A faint noise with a bright disc, float ``(2, y, x)``."""
+    """Weak noise with a bright disc, float ``(2, y, x)``."""
     y, x = np.mgrid[:height, :width] + 0.5
     noise = 0.1 * np.random.default_rng(5).random((2, height, width))
     return np.where(np.hypot(y - row, x - column) <= radius, 0.9, noise).astype(np.float32)
@@ -422,30 +422,30 @@ def assert_on_the_disc(found: Explanation, row: float, column: float, within: fl
     ("resize", "shape", "place", "window"),
     [
         ("window", (150, 111), (101.0, 40.0), InputWindow(43, 23, 107, 87)),
-        ("window", (40, 90), (22.0, 60.0), InputWindow(-12, 13, 52, 77)),  # the window is higher than this
+        ("window", (40, 90), (22.0, 60.0), InputWindow(-12, 13, 52, 77)),  # higher than the image
         ("crop", (64, 128), (20.0, 80.0), InputWindow(0, 32, 64, 96)),
         ("squash", (64, 128), (40.0, 30.0), InputWindow(0, 0, 64, 128)),
     ],
 )
-def test_the_map_lies_where_the_network_looked(method: str, resize, shape, place, window: InputWindow):
+def test_the_map_is_at_the_evaluated_window(method: str, resize, shape, place, window: InputWindow):
     model = disc_finder(picture((64, 64), resize=resize))
     steps = 50 if method == "integrated-gradients" else None
     found = geovision.explain(model, with_disc(*shape, *place), method=method, target="yes", steps=steps)
     assert found.window == window
     assert found.heatmap.shape == shape
-    # Outside the window nothing was seen; a map stretched over the picture would lie elsewhere.
+    # There are no values outside the window; a map stretched over the image would be displaced.
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     inside = (y > window.top) & (y < window.bottom) & (x > window.left) & (x < window.right)
     assert np.array_equal(np.isfinite(found.heatmap), inside)
-    # A patch of occlusion is 8 cells wide, and a cell of what is squashed 2 pixels.
+    # A patch of occlusion is 8 cells wide, and a cell of a squashed image is 2 pixels wide.
     assert_on_the_disc(found, *place, within=6.0 if resize == "squash" else 4.0)
 
 
-def test_a_photo_that_a_camera_turned_is_explained_upright(tmp_path: Path):
+def test_a_rotated_photo_is_explained_upright(tmp_path: Path):
     upright = np.moveaxis(np.repeat(with_disc(60, 100, 44, 21, radius=6)[:1], 3, 0), 0, -1)
     photo = Image.fromarray((upright * 255).astype(np.uint8)).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
+    exif[0x0112] = 6  # rotate clockwise for display
     photo.save(tmp_path / "turned.jpg", quality=95, exif=exif)
     reader = "geovision.readers.images:read_rgb"
     for resize in ("squash", "crop"):
@@ -469,7 +469,7 @@ def test_a_coarser_model_is_explained_in_the_pixels_of_the_file(tmp_path: Path):
     assert found.window == InputWindow(72, 72, 328, 328)
 
 
-def test_values_are_spread_over_the_window_alone():
+def test_values_are_spread_over_the_window_only():
     spread = InputWindow(2, 1, 6, 5).resample(np.array([[0.0, 4.0], [8.0, 12.0]]), (7, 5))
     assert spread.shape == (7, 5)
     assert np.isnan(spread[[0, 1, 6]]).all()
@@ -483,7 +483,7 @@ def test_values_are_spread_over_the_window_alone():
 
 
 class Sequence(nn.Module):
-    """Two inputs; the first is a sequence, read moment by moment by the same layers."""
+    """Two inputs; the first is a sequence, processed step by step by the same layers."""
 
     num_features = 2
     explained_layer = "seen"
@@ -498,7 +498,7 @@ class Sequence(nn.Module):
         return torch.stack([torch.stack(frames).mean((0, 2, 3, 4)), inputs["height"].mean((1, 2, 3))], dim=1)
 
 
-def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
+def test_a_sequence_has_a_map_per_time_and_input():
     radar = picture(None, layout="time channel y x")
     height = InputSpec("height", (Channel("height", "m", (0.0, 9000.0)),))
     model = geo_model(Sequence(), radar, height)
@@ -524,11 +524,11 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
             assert (found.inputs["height"].heatmap > 0).all()
 
 
-# --- refusals -----------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"method": "gradcamm"}, "method 'gradcamm' is unknown. Did you mean 'gradcam'.*occlusion"),
         (
@@ -549,10 +549,10 @@ def test_a_sequence_has_a_map_a_moment_and_every_input_its_own():
         ({"layer": "model.global_pool"}, "returns shape .1, 96., which is not a map"),
     ],
 )
-def test_an_option_that_means_nothing_is_refused(options: dict, said: str):
+def test_invalid_options_are_refused(options: dict, message: str):
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(64, 64))
-    with pytest.raises(OptionError, match=said) as caught:
+    with pytest.raises(OptionError, match=message) as caught:
         geovision.explain(model, torch.rand(3, 64, 64), **options)
     assert "\n" not in str(caught.value)
 
@@ -573,7 +573,7 @@ def test_one_sample_at_a_time():
         geovision.explain(model, 255 * torch.rand(3, 64, 64))
 
 
-def test_a_model_without_gradient_is_explained_by_occlusion_alone():
+def test_a_model_without_gradient_is_explained_by_occlusion_only():
     spec = registry.find_model("aurora-knn")
     model = tiny(spec, size=(32, 32))
     pictures = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(2))
@@ -599,7 +599,7 @@ def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_model_stays_as_it_is(method: str):
+def test_the_model_is_unchanged(method: str):
     torch.manual_seed(0)
     model = geovision.create("cloud-tiny", size=(64, 64)).train()
     model.network.requires_grad_(False)
@@ -633,12 +633,12 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Path, capsys):
+def test_the_command_writes_an_image_and_an_archive_per_file(trained, photos: Path, capsys):
     import csv
     import json
 
     out = photos / "why"
-    code, text, said = ran(
+    code, text, messages = ran(
         capsys,
         "explain",
         trained,
@@ -656,12 +656,12 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
         "Cu",
     )
     assert code == 1
-    assert "torn.png: damaged" in said
-    assert said.endswith("geovision: unreadable files: 1\n")
+    assert "torn.png: damaged" in messages
+    assert messages.endswith("geovision: unreadable files: 1\n")
     first, second = csv.DictReader(text.splitlines())
     assert (first["class"], second["class"]) == ("Cu", "Cu")
     assert float(first["completeness_error"]) < 1
-    # Two photos of one name, and neither has taken the other's place.
+    # Two photos of one name do not overwrite each other.
     names = ["sky-2.integrated-gradients", "sky.integrated-gradients"]
     of_each = [f"{name}.{kind}" for name in names for kind in ("npz", "png")]
     assert sorted(path.name for path in out.iterdir()) == sorted(
@@ -683,15 +683,17 @@ def test_the_command_writes_a_picture_and_an_archive_a_file(trained, photos: Pat
     assert about["completeness"]["total"] == pytest.approx(about["completeness"]["difference"], rel=0.1)
 
 
-def test_the_command_refuses_in_one_line(trained, photos: Path, capsys):
+def test_the_command_reports_errors_in_one_line(trained, photos: Path, capsys):
     for wrong, word in [
         (["--target", "cirrus"], "no class 'cirrus'"),
         (["--layer", "stage9"], "no layer 'stage9'"),
         (["--stride", "4"], "stride applies to occlusion"),
     ]:
-        code, text, said = ran(capsys, "explain", trained, photos / "one", "--out", photos / "why", *wrong)
+        code, text, messages = ran(
+            capsys, "explain", trained, photos / "one", "--out", photos / "why", *wrong
+        )
         assert code == 2
         assert text == ""
-        assert word in said
-        assert said.count("\n") == 1
+        assert word in messages
+        assert messages.count("\n") == 1
     assert not (photos / "why").exists()

@@ -1,4 +1,4 @@
-"""Explanations of masks and fields, and of several sources, some of which are missing."""
+"""Explanations of masks and fields with several sources, some of them missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from geovision.spec import Channel, FieldTarget, InputSpec, MaskTarget, ModelSpe
 
 
 class Sources(nn.Module):
-    """A mask from radar at several moments and from terrain, each where it is there."""
+    """Mask from terrain and from radar at several times, each over its valid cells."""
 
     num_features = 1
     layer_channels: Mapping[str, tuple[str, ...]] = {"fused": ("radar", "terrain")}
@@ -55,7 +55,7 @@ def mask_of_sources() -> tuple[GeoModel, dict[str, NDArray]]:
     rng = np.random.default_rng(2)
     radar = rng.uniform(-33, 60, (3, 2, 12, 16)).astype(np.float32)
     gone = np.zeros(radar.shape, bool)
-    gone[0], gone[1, :, :, :4] = True, True  # a moment, and a part of another
+    gone[0], gone[1, :, :, :4] = True, True  # one time, and a part of another
     radar[gone] = np.nan
     terrain = rng.uniform(700, 1000, (1, 12, 16)).astype(np.float32)
     return model, {"radar": np.ma.array(radar, mask=gone), "terrain": terrain}
@@ -74,7 +74,7 @@ def test_a_mask_of_several_sources_is_explained_by_source():
                 model({name: each[None] for name, each in inputs.items()}, valid=there).values.mean()
             )
 
-    # Nothing there is no echo, and for a pressure, which is never 0, its mean.
+    # The baseline is no echo, and for pressure, which is never 0, its mean.
     nothing = {"radar": torch.full((3, 2, 12, 16), -33.0), "terrain": torch.full((1, 12, 16), 900.0)}
     assert found.logit == pytest.approx(logit(filled), abs=1e-5)
     assert found.completeness.difference == pytest.approx(logit(filled) - logit(nothing), abs=1e-5)
@@ -90,7 +90,7 @@ def test_a_mask_of_several_sources_is_explained_by_source():
     assert found.as_dict()["contributions"] == parts
 
 
-def test_channels_where_sources_meet_are_explained_by_deeplift():
+def test_fused_channels_are_explained_by_deeplift():
     model, sample = mask_of_sources()
     found = geovision.explain(model, sample, method="deeplift", layer="fused")
     assert list(found.contributions["radar"]) == ["radar", "terrain"]
@@ -98,14 +98,14 @@ def test_channels_where_sources_meet_are_explained_by_deeplift():
     assert found.plot() is not None
 
 
-def test_a_source_that_is_not_there_is_left_out():
+def test_a_missing_source_is_excluded():
     model, sample = mask_of_sources()
     for method in ("integrated-gradients", "occlusion"):
         found = geovision.explain(model, {"radar": sample["radar"]}, method=method, steps=None)
         assert list(found.inputs) == ["radar"]
 
 
-def test_a_field_is_explained_in_its_unit_where_it_means_something():
+def test_a_field_is_explained_in_its_unit_over_valid_cells():
     class Doubled(nn.Module):
         num_features = 1
 

@@ -1,4 +1,4 @@
-"""What an audit finds, says and writes."""
+"""Findings, text report and files of an audit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geovision.errors import StorageError
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """Two classes: a photo under both, the same pixels twice in one, another size, two bad files."""
+    """Two classes: one photo in both, equal pixels twice in one, another size, two bad files."""
     pictures = [Image.fromarray(sky.render("Sc", np.random.default_rng(n), (64, 64))) for n in range(4)]
     for name, picture in {
         "a/1.png": pictures[0],
@@ -36,7 +36,7 @@ def mixed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_that_was_planted_is_found(mixed: Path):
+def test_all_planted_problems_are_found(mixed: Path):
     report = audit(ImageFolderDataset(mixed))
     assert report.class_counts == {"a": 3, "b": 3}
     assert set(report.unreadable) == {"a/bad.jpg", "b/empty.png"}
@@ -52,7 +52,7 @@ def test_everything_that_was_planted_is_found(mixed: Path):
     }
 
 
-def test_the_text_says_it_in_words(mixed: Path):
+def test_the_text_report_lists_all_problems(mixed: Path):
     text = audit(ImageFolderDataset(mixed)).to_text()
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "photos 6" in lines
@@ -92,7 +92,7 @@ def test_files_are_written_and_can_be_read(mixed: Path, tmp_path: Path):
             assert np.asarray(figure.convert("L")).std() > 1
 
 
-def test_clean_photos_are_called_clean(tmp_path: Path):
+def test_clean_photos_have_no_findings(tmp_path: Path):
     for name in ("a/1.png", "b/1.png"):
         (tmp_path / name).parent.mkdir()
         noise = np.random.default_rng(ord(name[0])).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -104,7 +104,7 @@ def test_clean_photos_are_called_clean(tmp_path: Path):
     assert "Groups with different labels" not in report.to_text()
 
 
-def test_a_set_of_nothing_but_bad_files_is_still_reported(tmp_path: Path):
+def test_a_data_set_of_bad_files_only_is_reported(tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.jpg").touch()
     report = audit(ImageFolderDataset(tmp_path), tmp_path / "out")
@@ -112,20 +112,20 @@ def test_a_set_of_nothing_but_bad_files_is_still_reported(tmp_path: Path):
     assert report.to_dict()["photos"] == 0
 
 
-def test_a_place_that_cannot_be_written_is_named(mixed: Path, tmp_path: Path):
+def test_an_unwritable_path_is_named(mixed: Path, tmp_path: Path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(StorageError, match="taken: could not be written"):
         audit(ImageFolderDataset(mixed), tmp_path / "taken")
 
 
 @pytest.mark.real_data
-def test_the_real_set_holds_pictures_under_two_labels(shared_data: Path):
-    """Counted on the 2034 photos; every disagreeing group was looked at and shows one picture."""
+def test_the_real_data_set_has_images_with_two_labels(shared_data: Path):
+    """Counted on the 2034 photos; every conflicting group was inspected and shows one image."""
     report = audit(CCSN(shared_data / "ccsn"))
     found = report.to_dict()
     assert found["photos"] == 2034
     assert not found["unreadable"]
-    # A decoder that rounds otherwise may move a pair across a limit, not more.
+    # A decoder that rounds differently can move at most one pair across a limit.
     assert found["near_duplicates"]["groups"] == pytest.approx(1891, abs=3)
     assert found["near_duplicates"]["photos_in_them"] == pytest.approx(274, abs=5)
     assert found["labels_disagree"]["groups"] == pytest.approx(100, abs=3)

@@ -1,4 +1,4 @@
-"""The adapters of the auroral data sets: layouts, nights, the order of the classes, label files."""
+"""Adapters of the auroral data sets: layouts, nights, class order, label files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ TARGET = registry.find_task("aurora").target
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve generated nights in the published layout. Not to be written to."""
+    """Twelve generated nights in the published layout; tests must not write to them."""
     return aurora.write(
         tmp_path_factory.mktemp("nights"), 12 * aurora.FRAMES_PER_NIGHT, seed=7, size=(48, 48)
     )
 
 
-def frame(path: Path, grey: int = 40) -> Path:
+def frame(path: Path, gray: int = 40) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(grey).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    noise = np.random.default_rng(gray).integers(0, 255, (24, 24, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((48, 48)).save(path)
     return path
 
@@ -54,7 +54,7 @@ def test_the_number_at_the_end_of_a_name_is_the_class(tmp_path: Path, test_folde
     assert data[0]["inputs"]["image"].shape == (3, 128, 128)
 
 
-def test_one_folder_is_enough_but_the_other_split_is_missed(tmp_path: Path):
+def test_one_folder_is_enough_and_the_other_split_is_reported_missing(tmp_path: Path):
     frame(tmp_path / "TestImages" / "a_class_0.png")
     assert len(KvammenAurora(tmp_path)) == 1
     with pytest.raises(DatasetError, match="the train split is missing; expected TrainingImages and"):
@@ -77,7 +77,7 @@ def texts(figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title)]
 
 
-def test_the_class_sheet_shows_a_frame_of_each_number(nights: Path):
+def test_the_sample_plot_shows_a_frame_of_each_number(nights: Path):
     order = (*CLASS_ORDER[1:], CLASS_ORDER[0])
     expected = {f"class_{number}: {code}" for number, code in enumerate(order)}
     assert expected <= set(texts(KvammenAurora(nights, class_order=order).plot_class_order()))
@@ -91,10 +91,10 @@ def test_the_class_sheet_shows_a_frame_of_each_number(nights: Path):
 
 def test_a_frame_is_drawn_with_its_prediction(nights: Path):
     data = KvammenAurora(nights)
-    says = ClassPrediction(
+    prediction = ClassPrediction(
         source="x", label="patchy", confidence=0.7, probabilities={"patchy": 0.7, "edge": 0.3}
     )
-    figure = data.plot(data[0], says)
+    figure = data.plot(data[0], prediction)
     shown = " ".join(
         [*texts(figure), *(t.get_text() for axes in figure.axes for t in axes.get_yticklabels())]
     )
@@ -128,7 +128,7 @@ def test_the_night_of_a_name(stem: str, night: str):
     assert parse_night(stem) == night
 
 
-def test_no_night_stands_in_two_splits(nights: Path):
+def test_no_night_is_in_two_splits(nights: Path):
     data = KvammenAurora(nights)
     assert len(set(data.groups)) == 12
     train, test = (KvammenAurora(nights, split=split) for split in ("train", "test"))
@@ -149,7 +149,7 @@ def test_a_random_split_by_frame_would_leak(nights: Path):
     assert all(set(units[kept]) & set(units[held]) for kept, held in data.folds(k=3, grouped=False))
 
 
-def test_frames_without_a_date_are_kept_together_by_their_look(tmp_path: Path):
+def test_frames_without_a_date_are_grouped_by_similarity(tmp_path: Path):
     first = frame(tmp_path / "TrainingImages" / "a_class_0.png", 1)
     frame(tmp_path / "TrainingImages" / "b_class_1.png", 2)
     (tmp_path / "TestImages").mkdir()
@@ -158,7 +158,7 @@ def test_frames_without_a_date_are_kept_together_by_their_look(tmp_path: Path):
     assert units[0] == units[2] != units[1]
 
 
-def test_it_comes_through_the_public_door(nights: Path):
+def test_the_public_function_loads_the_data_set(nights: Path):
     data = geovision.load_dataset("kvammen", nights, split="test", size=(32, 32))
     assert data[0]["inputs"]["image"].shape == (3, 32, 32)
     assert geovision.list_datasets("aurora")[:2] == ["kvammen", "oath"]
@@ -212,7 +212,7 @@ def _beyond(root: Path) -> None:
     ],
     ids=["missing", "empty", "deeper", "loose", "strange", "both", "hollow", "unnamed", "beyond"],
 )
-def test_another_layout_is_one_clear_line(tmp_path: Path, make, message: str):
+def test_another_layout_is_reported_in_one_line(tmp_path: Path, make, message: str):
     make(tmp_path / "root")
     with pytest.raises(DatasetError, match=message) as error:
         KvammenAurora(tmp_path / "root")
@@ -263,7 +263,7 @@ def oath(
     ],
     ids=["none", "blank", "licence", "forty", "byte order mark"],
 )
-def test_the_header_is_found_wherever_it_stands(tmp_path: Path, before: list[str]):
+def test_the_header_is_found_in_any_line(tmp_path: Path, before: list[str]):
     data = OATH(oath(tmp_path, before=before))
     assert [data.target.classes[label] for label in data.labels] == ["discrete", "arc", "clear", "moon"]
 
@@ -277,7 +277,7 @@ def test_the_header_is_found_wherever_it_stands(tmp_path: Path, before: list[str
     ],
     ids=["another order", "spaces", "carriage returns"],
 )
-def test_columns_are_known_by_their_names(tmp_path: Path, header: str, rows: list[str]):
+def test_columns_are_identified_by_name(tmp_path: Path, header: str, rows: list[str]):
     assert OATH(oath(tmp_path, header=header, rows=rows)).labels.tolist() == [2, 0, 5, 4]
 
 
@@ -311,7 +311,7 @@ def test_the_published_split_counts_rows_from_0(tmp_path: Path):
     ],
     ids=["missing", "short", "from one", "words"],
 )
-def test_a_split_file_that_does_not_fit(tmp_path: Path, split: str | None, message: str):
+def test_an_incompatible_split_file_is_refused(tmp_path: Path, split: str | None, message: str):
     with pytest.raises(DatasetError, match=message):
         OATH(oath(tmp_path, split=split), split="train")
 
@@ -326,12 +326,12 @@ def test_a_split_file_that_does_not_fit(tmp_path: Path, split: str | None, messa
     ],
     ids=["header", "word", "short", "beyond"],
 )
-def test_a_label_file_that_is_none(tmp_path: Path, header: str, rows: list[str], message: str):
+def test_an_invalid_label_file_is_reported(tmp_path: Path, header: str, rows: list[str], message: str):
     with pytest.raises(DatasetError, match=message):
         OATH(oath(tmp_path, header=header, rows=rows))
 
 
-def test_a_folder_that_is_not_oath(tmp_path: Path):
+def test_a_folder_without_oath_is_reported(tmp_path: Path):
     with pytest.raises(DatasetError, match=r"no classifications/classifications\.csv; expected"):
         OATH(tmp_path)
     oath(tmp_path / "oath")
@@ -339,7 +339,7 @@ def test_a_folder_that_is_not_oath(tmp_path: Path):
         OATH(tmp_path)
 
 
-def test_a_part_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_subset_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     root = oath(tmp_path)
     (root / "images/cropped_scaled/00002.png").unlink()
     with caplog.at_level(logging.WARNING, "geovision"):
@@ -373,7 +373,7 @@ def test_the_real_sample(shared_data: Path):
     rows = read_labels(root / "classifications" / "classifications.csv")
     counts = np.bincount([int(row["class6"]) for row in rows])
     assert dict(zip(data.target.classes, counts.tolist(), strict=True)) == OATH.card.class_counts["class6"]
-    # Frames of one display look alike, and the published split does not keep them together.
+    # Frames of one display are similar, and the published split does not keep them together.
     assert len(set(data.groups)) < len(data)
     assert set(OATH(root, split="train").groups) & set(OATH(root, split="test").groups)
 

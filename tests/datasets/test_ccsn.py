@@ -1,4 +1,4 @@
-"""The CCSN adapter: its layout, its splits, and what is true of the real photos."""
+"""CCSN adapter: layout, splits and properties of the real photos."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_the_published_counts():
     assert tuple(CLASS_COUNTS) == geovision.registry.find_task("cloud").target.classes
 
 
-def test_any_file_name_will_do_and_hidden_files_are_left_out(tmp_path: Path):
+def test_any_file_name_is_read_and_hidden_files_are_skipped(tmp_path: Path):
     for name in ("Ac/0-N002.jpg", "St/St-N001.JPG", "St/._St-N001.jpg", "St/Thumbs.db"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (16, 16)).save(tmp_path / name, "JPEG")
     assert CCSN(tmp_path).names == ["Ac/0-N002.jpg", "St/St-N001.JPG"]
 
 
-def test_a_part_is_read_and_what_is_missing_is_logged(skies: Path, caplog: pytest.LogCaptureFixture):
+def test_a_subset_is_read_and_missing_files_are_logged(skies: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "geovision"):
         assert len(CCSN(skies)) == 86
     assert "Ns 6 of 274" in caplog.text
@@ -72,14 +72,14 @@ def _hollow(root: Path) -> None:
     ],
     ids=["missing", "file", "empty", "deeper", "loose", "strange", "hollow"],
 )
-def test_another_layout_is_one_clear_line(tmp_path: Path, make, message: str):
+def test_another_layout_is_reported_in_one_line(tmp_path: Path, make, message: str):
     make(tmp_path / "data")
     with pytest.raises(DatasetError, match=message) as error:
         CCSN(tmp_path / "data")
     assert "\n" not in str(error.value)
 
 
-def test_generated_photos_come_through_the_public_door(skies: Path):
+def test_the_public_function_loads_generated_photos(skies: Path):
     train = geovision.load_dataset("ccsn", skies, split="train", size=(32, 32))
     test = geovision.load_dataset("ccsn", skies, split="test", size=(32, 32))
     assert len(train) + len(test) == 86
@@ -88,7 +88,7 @@ def test_generated_photos_come_through_the_public_door(skies: Path):
     assert train[0]["inputs"]["image"].shape == (3, 32, 32)
 
 
-def test_the_same_seed_writes_what_the_adapter_reads(tmp_path: Path):
+def test_the_adapter_reads_generated_files(tmp_path: Path):
     data = CCSN(CCSN.synthetic(tmp_path, 22, seed=3), size=(32, 32))
     assert np.bincount(data.labels).tolist() == [2] * 11
 
@@ -107,7 +107,7 @@ def test_the_naive_split_leaks(skies: Path):
     assert any(leaks)
 
 
-def test_the_shipped_fold_file_is_sound():
+def test_the_shipped_fold_file_is_valid():
     file = fold_file()
     assert (file.name, file.k, file.seeds) == ("ccsn", 5, (0, 1, 2))
     assert len(set(file.paths)) == len(file.paths)
@@ -130,7 +130,7 @@ def test_every_real_photo_is_known(ccsn: CCSN, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_no_group_of_real_photos_stands_in_two_splits(ccsn: CCSN, seed: int):
+def test_no_group_of_real_photos_is_in_two_splits(ccsn: CCSN, seed: int):
     units = np.array(ccsn.groups)
     seen = []
     for train, test in ccsn.folds(seed=seed):
@@ -149,7 +149,7 @@ def test_train_and_test_are_fold_0_of_seed_0(ccsn: CCSN):
 
 @pytest.mark.real_data
 def test_real_photos_at_another_size_keep_their_groups(ccsn: CCSN, tmp_path: Path):
-    """The set is also in circulation at 400x400, under other names."""
+    """The data set is also distributed at 400x400, under other names."""
     chosen = ccsn.subset(range(0, len(ccsn), 40))
     for path in chosen.paths:
         (tmp_path / path.parent.name).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Predictors that no file holds: the days beside, and the flux of moisture."""
+"""Predictors that no file contains: adjacent days and the moisture flux."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def winters(root: Path) -> IberiaWinters:
     return data
 
 
-def test_the_days_beside_are_those_of_the_samples_beside(winters: IberiaWinters) -> None:
+def test_adjacent_days_are_those_of_adjacent_samples(winters: IberiaWinters) -> None:
     data = winters.with_predictors(("precipitation_day_before", "precipitation_day_after"))
     rain = torch.stack([data[n]["inputs"]["fields"] for n in range(len(data))])
     there = torch.stack([data[n]["valid"]["fields"] for n in range(len(data))])
@@ -44,7 +44,7 @@ def test_the_days_beside_are_those_of_the_samples_beside(winters: IberiaWinters)
     assert there[after, 2].all()
 
 
-def test_a_subset_has_the_days_beside_of_the_whole(winters: IberiaWinters) -> None:
+def test_a_subset_has_the_adjacent_days_of_the_full_data_set(winters: IberiaWinters) -> None:
     data = winters.with_predictors(("precipitation_day_after",))
     alone = data.subset([3])
     torch.testing.assert_close(alone[0]["inputs"]["fields"], data[3]["inputs"]["fields"])
@@ -66,14 +66,14 @@ def test_the_flux_of_moisture_is_that_of_the_files(root: Path, winters: IberiaWi
         np.testing.assert_allclose(found[there], expected[there], rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_given_unless_chosen(root: Path, winters: IberiaWinters) -> None:
+def test_default_predictors(root: Path, winters: IberiaWinters) -> None:
     assert len(winters.channels) == 3 * 7
     assert IberiaCorrection(root).channels == ("precipitation",)
     known = {channel.name for channel in find_task("downscale").predictors}
     assert set(winters.channels[1:]) <= known
 
 
-def test_a_day_that_is_not_known(winters: IberiaWinters) -> None:
+def test_an_unknown_day_is_refused(winters: IberiaWinters) -> None:
     with pytest.raises(OptionError, match="precipitation_day_off"):
         winters.with_predictors(("precipitation_day_off",))
     assert [channel.name for channel in adjacent_day_channels(winters.target.channel)] == [

@@ -42,14 +42,14 @@ def _hashes(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_phash_is_the_sign_of_low_frequencies_about_their_median(picture: Image.Image):
-    grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=float)
-    low = dctn(grey, type=2)[:8, :8]
+    gray = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=float)
+    low = dctn(gray, type=2)[:8, :8]
     np.testing.assert_array_equal(_hashes(picture)[0], (low > np.median(low)).ravel())
 
 
 def test_dhash_is_brighter_to_the_right(picture: Image.Image):
-    grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.LANCZOS)).tolist()
-    expected = [row[x + 1] > row[x] for row in grey for x in range(8)]
+    gray = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.LANCZOS)).tolist()
+    expected = [row[x + 1] > row[x] for row in gray for x in range(8)]
     assert _hashes(picture)[1].tolist() == expected
 
 
@@ -97,8 +97,8 @@ def test_bits_apart_counts_bits():
 def test_both_hashes_must_agree():
     zeros = np.zeros((3, 64), bool)
     phash, dhash = zeros.copy(), zeros.copy()
-    phash[1, :8], dhash[1, :10] = True, True  # at the limits from the first
-    phash[2, :9] = True  # beyond one of them from the first; the second is a step nearer
+    phash[1, :8], dhash[1, :10] = True, True  # distance from the first equals the limits
+    phash[2, :9] = True  # distance from the first exceeds one limit; the second is one bit nearer
     assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}))) == [(0, 1), (1, 2)]
     assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}), phash_limit=7)) == [(1, 2)]
     assert list(near_duplicate_pairs(Fingerprints(phash, dhash, {}), phash_limit=7, dhash_limit=9)) == []
@@ -125,7 +125,7 @@ def test_components_are_those_of_the_graph(pairs: list[tuple[int, int]]):
         assert (ours[inside] == inside.min()).all()
 
 
-def test_groups_are_called_after_their_first_member_whatever_the_order():
+def test_groups_are_named_after_their_first_member_in_any_order():
     bits = np.random.default_rng(2).random((3, 64)) < 0.5
     bits = bits[[0, 1, 2, 1, 0]]
     names = ["e", "c", "a", "b", "d"]
@@ -147,13 +147,13 @@ def test_copies_of_generated_skies_are_found_with_their_labels(skies: Path):
     prints = fingerprints(data.paths, data.input_spec)
     groups = near_duplicate_groups(prints, data.names)
     assert len(data) == 86
-    # Twenty copies of 66 pictures. Fewer groups than 66 would be different pictures taken for one;
-    # a few more are grey sheets without features, whose hashes are noise.
+    # There are twenty copies of 66 images. Fewer than 66 groups would merge different images. A few more
+    # are gray layers without features, whose hashes are noise.
     assert 66 <= len(set(groups)) <= 69
     assert 4 <= len(conflicting_groups(groups, data.labels)) <= 6
 
 
-def test_exact_copies_are_told_from_near_ones(tmp_path: Path, picture: Image.Image, skies: Path):
+def test_exact_copies_are_separated_from_near_duplicates(tmp_path: Path, picture: Image.Image, skies: Path):
     data = CCSN(skies)
     picture.save(tmp_path / "a.png")
     picture.save(tmp_path / "b.bmp")
@@ -164,7 +164,7 @@ def test_exact_copies_are_told_from_near_ones(tmp_path: Path, picture: Image.Ima
     assert exact_duplicates(paths, prints, data.input_spec) == [[0, 2]]
 
 
-def test_unreadable_files_are_all_named(tmp_path: Path, skies: Path):
+def test_all_unreadable_files_are_named(tmp_path: Path, skies: Path):
     (tmp_path / "x.jpg").write_text("not a picture")
     paths = [CCSN(skies).paths[0], tmp_path / "x.jpg", tmp_path / "gone.jpg"]
     prints = fingerprints(paths, CCSN(skies).input_spec)

@@ -1,4 +1,4 @@
-"""Files of sources that cannot be used, and what becomes of the samples of the others."""
+"""Unusable files of a source, and the samples of the other files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _labels(tmp_path: Path, *minutes: int) -> Path:
 
 
 def _made(tmp_path: Path, labels: Path, *sources: object) -> tuple[int, str, list[Path]]:
-    """Exit code, what was said, and the samples."""
+    """Exit code, output and samples of the command."""
     out = tmp_path / "made"
     done = CliRunner().invoke(
         app,
@@ -65,7 +65,7 @@ def _made(tmp_path: Path, labels: Path, *sources: object) -> tuple[int, str, lis
     return done.exit_code, done.output, sorted(out.glob("*.nc"))
 
 
-def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
+def test_a_bad_file_does_not_affect_other_files(tmp_path: Path) -> None:
     good = hail_files.radar_grid(_at(0, 6), LEVELS)
     good.to_netcdf(tmp_path / "good.nc", engine="h5netcdf")
     good.isel(time=[1]).to_netcdf(tmp_path / "double.nc", engine="h5netcdf")
@@ -77,8 +77,10 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
         for name in ("good", "double", "timeless", "broken")
         for part in ("--radar", tmp_path / f"{name}.nc")
     ]
-    # Of ten hours later there is nothing: the others are made all the same.
-    code, told, made = _made(tmp_path, _labels(tmp_path, 0, 600, 6), *radar, "--agri", tmp_path / "scan.HDF")
+    # There are no data ten hours later; the other samples are written nevertheless.
+    code, messages, made = _made(
+        tmp_path, _labels(tmp_path, 0, 600, 6), *radar, "--agri", tmp_path / "scan.HDF"
+    )
     assert code == 1
     assert [path.name[5:20] for path in made] == ["20230617T080000", "20230617T080600"]
     for message in (
@@ -88,7 +90,7 @@ def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
         f"{tmp_path / 'scan.HDF'}: not named like FY4B",
         "2023-06-17T18:00:00: no value of radar, satellite or reanalysis in any of 3 windows",
     ):
-        assert message in told
+        assert message in messages
     np.testing.assert_array_equal(read_sample(made[1]).sources["radar"].age, [np.nan, 0, 0])
     with pytest.raises(InputError, match="no sample at any of its 1 times; nothing was written"):
         _made(tmp_path, _labels(tmp_path, 600), *radar)
@@ -101,7 +103,7 @@ def test_a_window_in_which_a_source_has_no_value_is_missing(tmp_path: Path) -> N
     upper, single = hail_files.era5_fields()
     for name, fields in (("upper", upper), ("single", single)):
         (fields * np.nan).to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")
-    code, told, made = _made(
+    code, messages, made = _made(
         tmp_path,
         _labels(tmp_path, 12),
         "--radar",
@@ -111,15 +113,15 @@ def test_a_window_in_which_a_source_has_no_value_is_missing(tmp_path: Path) -> N
         "--era5",
         tmp_path / "single.nc",
     )
-    assert code == 0, told
+    assert code == 0, messages
     sample = read_sample(made[0])
     np.testing.assert_array_equal(sample.sources["radar"].age, [0, np.nan, 0])
     assert np.isnan(sample.sources["era5"].age).all()
     assert not HailSamples(made[0].parent)[0]["valid"]["era5"].any()
 
 
-def test_grib_leaves_projections_as_they_are(tmp_path: Path) -> None:
-    # In a process of its own, since what is loaded first decides.
+def test_grib_leaves_projections_unchanged(tmp_path: Path) -> None:
+    # In a separate process, because the result depends on the library that is loaded first.
     pytest.importorskip("cfgrib")
     path = hail_files.era5_grib(tmp_path / "levels.grib")
     program = (
@@ -133,7 +135,7 @@ def test_grib_leaves_projections_as_they_are(tmp_path: Path) -> None:
     assert float(done.stdout) == pytest.approx(500_000)
 
 
-def test_era5_on_other_grids_is_told(tmp_path: Path) -> None:
+def test_era5_on_other_grids_is_reported(tmp_path: Path) -> None:
     upper, single = hail_files.era5_fields()
     plane = tmp_path / "plane.nc"
     upper.rename(latitude="y", longitude="x").to_netcdf(plane, engine="h5netcdf")
@@ -145,14 +147,14 @@ def test_era5_on_other_grids_is_told(tmp_path: Path) -> None:
     single.to_netcdf(parts[2], engine="h5netcdf")
     with pytest.raises(InputError, match="files with t on different grids or levels"):
         era5.open_era5(parts)
-    told: list[str] = []
+    messages: list[str] = []
     parts[1].write_bytes(b"broken")
-    assert len(era5.open_era5(parts, on_skip=told.append).times) == 1
-    assert len(told) == 1
-    assert f"{parts[1]}: cannot be read as NetCDF or GRIB" in told[0]
+    assert len(era5.open_era5(parts, on_skip=messages.append).times) == 1
+    assert len(messages) == 1
+    assert f"{parts[1]}: cannot be read as NetCDF or GRIB" in messages[0]
 
 
-def test_places_and_ages_that_are_none() -> None:
+def test_invalid_places_and_ages_are_refused() -> None:
     with pytest.raises(OptionError, match="expected up to 85 degrees"):
         SampleGrid(np.nan, 10.0)
     with pytest.raises(OptionError, match="a maximum age of -1 minutes; expected 0 or more"):

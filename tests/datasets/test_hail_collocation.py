@@ -1,4 +1,4 @@
-"""From files to hail samples: places, times and ages, and what is wrong with files."""
+"""From files to hail samples: places, times, ages and errors in files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _at(*minutes: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("how", ["backward", "nearest"])
-def test_matching_is_what_a_slow_search_finds(how: str) -> None:
+def test_matching_equals_a_brute_force_search(how: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         times = np.unique(_at(*rng.integers(-60, 60, 9)))
@@ -60,7 +60,7 @@ def test_matching_is_what_a_slow_search_finds(how: str) -> None:
                 assert how == "nearest" or minutes >= 0
 
 
-def test_too_old_is_missing_and_not_stale() -> None:
+def test_data_that_are_too_old_are_missing() -> None:
     index, age = match_times(_at(0, 6, 12, 18), _at(0), maximum_age=12)
     assert index.tolist() == [0, 0, 0, -1]
     assert age[:3].tolist() == [0, 6, 12]
@@ -72,7 +72,7 @@ def test_too_old_is_missing_and_not_stale() -> None:
 # --- places -------------------------------------------------------------------------------------
 
 
-def test_neighbours_are_the_nearest_on_the_globe() -> None:
+def test_neighbors_are_the_nearest_on_the_globe() -> None:
     rng = np.random.default_rng(1)
     north, east = rng.uniform(29.8, 30.2, (40, 50)), rng.uniform(111.7, 112.3, (40, 50))
     axes = GRID.axes
@@ -87,7 +87,7 @@ def test_neighbours_are_the_nearest_on_the_globe() -> None:
         NearestNeighborIndex.build(north * 1e5, east, *axes)
 
 
-def test_a_radar_in_another_projection_lies_where_it_should(tmp_path: Path) -> None:
+def test_a_radar_in_another_projection_is_placed_correctly(tmp_path: Path) -> None:
     path = tmp_path / "radar.nc"
     hail_files.radar_grid(_at(0, 6), LEVELS).to_netcdf(path, engine="h5netcdf")
     volumes = list_volumes([path])
@@ -98,7 +98,7 @@ def test_a_radar_in_another_projection_lies_where_it_should(tmp_path: Path) -> N
     np.testing.assert_allclose(found[3][np.ix_(south, east)], 30.03, atol=1e-4)
     assert np.isneginf(found[:, south][:, :, longitude < 111.99]).all()
     assert np.isnan(found[:, latitude > 30.1]).all()
-    # Levels half a kilometre or more from all that are there are not covered.
+    # Levels half a kilometer or more from every level of the file are not covered.
     few = read_reflectivity(volumes[0], (1100, 3900, 18000), *GRID.axes)
     assert few[0, 0, -1] == pytest.approx(30.01, abs=1e-4)
     assert few[1, 0, -1] == pytest.approx(30.07, abs=1e-4)
@@ -120,7 +120,7 @@ def test_agri_is_read_by_satpy_from_either_longitude(tmp_path: Path, slot: float
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_era5_in_either_naming_says_the_same(tmp_path: Path, new: bool) -> None:
+def test_era5_in_either_naming_gives_the_same_fields(tmp_path: Path, new: bool) -> None:
     air = era5.open_era5(hail_files.era5_files(tmp_path, new=new))
     np.testing.assert_array_equal(air.times, hail_files.HOURS.astype("datetime64[s]"))
     ground = np.full(GRID.size, 500.0)
@@ -149,7 +149,7 @@ def test_grib_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_real_era5_in_grib_says_what_it_lacks() -> None:
+def test_missing_fields_of_real_era5_in_grib_are_reported() -> None:
     path = DATA / "era5/era5-2mt-2019-03-uk.grib"
     if not path.exists():
         pytest.skip(f"no {path}")
@@ -193,7 +193,7 @@ LABEL = np.zeros((24, 32), np.int8)
 LABEL[5:9, 20:26] = 1
 
 
-def test_a_sample_holds_what_was_there_in_time(sources: HailSources, tmp_path: Path) -> None:
+def test_a_sample_contains_the_data_available_at_its_time(sources: HailSources, tmp_path: Path) -> None:
     sample = build_sample(sources, _at(6)[0], LABEL, *GRID.axes, windows=4)
     np.testing.assert_array_equal(sample.time, _at(-12, -6, 0, 6))
     np.testing.assert_array_equal(sample.sources["radar"].age, [0, 6, 0, 0])
@@ -212,10 +212,10 @@ def test_a_sample_holds_what_was_there_in_time(sources: HailSources, tmp_path: P
     np.testing.assert_array_equal(older.sources["fy4b"].age, [np.nan, 4, np.nan, np.nan])
     np.testing.assert_array_equal(older.sources["era5"].age, [48, np.nan, 0, 6])
     nearest = build_sample(sources, _at(6)[0], LABEL, *GRID.axes, windows=4, method="nearest")
-    assert nearest.sources["fy4b"].age[0] == -2  # from the future, as published
+    assert nearest.sources["fy4b"].age[0] == -2  # later than the window, as published
 
 
-def test_a_source_without_files_is_missing_and_nothing_at_all_is_refused(
+def test_a_source_without_files_is_missing_and_no_data_are_refused(
     sources: HailSources, tmp_path: Path
 ) -> None:
     alone = HailSources(GRID, radar=sources.radar)
@@ -232,7 +232,7 @@ def test_a_source_without_files_is_missing_and_nothing_at_all_is_refused(
         build_sample(alone, _at(600)[0], LABEL, *GRID.axes, windows=3)
 
 
-def test_a_file_that_cannot_be_used_is_told_and_missing(tmp_path: Path) -> None:
+def test_an_unusable_file_is_reported_and_its_source_is_missing(tmp_path: Path) -> None:
     pytest.importorskip("satpy")
     moving = hail_files.agri_file(tmp_path, "20230617080000", 133.0, header=124.2)
     radar = tmp_path / "radar.nc"
@@ -245,7 +245,7 @@ def test_a_file_that_cannot_be_used_is_told_and_missing(tmp_path: Path) -> None:
     assert "is at 124.20 E, but the file name has 133.0 E" in troubles[0]
 
 
-def test_the_command_writes_samples_and_says_what_is_in_them(sources: HailSources, tmp_path: Path) -> None:
+def test_the_command_writes_samples_and_reports_their_content(sources: HailSources, tmp_path: Path) -> None:
     labels = xarray.Dataset(
         {"hail": (("time", "y", "x"), np.stack([LABEL, 0 * LABEL]))},
         {
@@ -318,12 +318,12 @@ def _written(tmp_path: Path, dataset: object) -> Path:
     return path
 
 
-def test_levels_upside_down_and_linear_reflectivity_are_told(tmp_path: Path) -> None:
+def test_descending_levels_and_linear_reflectivity_are_reported(tmp_path: Path) -> None:
     good = hail_files.radar_grid(_at(0), LEVELS)
     volume = list_volumes([_written(tmp_path, good.isel(level=slice(None, None, -1)))])[0]
     with pytest.raises(InputError, match="levels descend from"):
         read_reflectivity(volume, LEVELS, *GRID.axes)
-    # Strong rain as Z in mm6 m-3: told by the quantiles of the volume, whatever the unit says.
+    # Strong rain as Z in mm6 m-3 is detected by the quantiles of the volume, whatever its unit attribute is.
     linear = good.copy()
     rng = np.random.default_rng(0)
     echo = 10 ** (rng.uniform(5, 55, good["reflectivity"].shape) / 10)
@@ -336,7 +336,7 @@ def test_levels_upside_down_and_linear_reflectivity_are_told(tmp_path: Path) -> 
         read_reflectivity(list_volumes([_written(tmp_path, linear)])[0], LEVELS, *GRID.axes)
 
 
-def test_volumes_out_of_order_are_sorted_and_double_ones_refused(tmp_path: Path) -> None:
+def test_unordered_volumes_are_sorted_and_duplicates_refused(tmp_path: Path) -> None:
     paths = []
     for minute in (6, 0, 12):
         paths.append(tmp_path / f"{minute}.nc")
@@ -346,7 +346,7 @@ def test_volumes_out_of_order_are_sorted_and_double_ones_refused(tmp_path: Path)
         list_volumes([*paths, paths[0]])
 
 
-def test_grids_without_coordinates_times_or_reach(tmp_path: Path) -> None:
+def test_grids_without_coordinates_times_or_overlap_are_refused(tmp_path: Path) -> None:
     good = hail_files.radar_grid(_at(0), LEVELS)
     bare = list_volumes([_written(tmp_path, good.drop_vars(["latitude", "longitude"]))])[0]
     with pytest.raises(InputError, match="no latitude and longitude; add them as coordinates"):
@@ -381,7 +381,7 @@ def test_missing_freezing_levels_stay_missing(tmp_path: Path) -> None:
         era5.open_era5([upper, single])
 
 
-def test_agri_files_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_agri_files_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("satpy")
     with pytest.raises(InputError, match="not named like FY4B-_AGRI"):
         fy4_agri.scan_time(tmp_path / "agri.hdf")
@@ -391,4 +391,4 @@ def test_agri_files_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[s
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(UnreadableFileError, match="cannot be read as AGRI level 1"):
         fy4_agri.read_agri(path, *GRID.axes)
-    assert capfd.readouterr() == ("", "")  # no traceback of satpy's beside it
+    assert capfd.readouterr() == ("", "")  # without a traceback of satpy

@@ -1,4 +1,4 @@
-"""What every set of photos does: samples, labels, subsets, sizes, measurements, pictures."""
+"""Common behavior of photo data sets: samples, labels, subsets, sizes, measurements, plots."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def data(skies: Path) -> ImageDataset:
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
     """Three good photos, one cut short, one empty."""
-    for name, colour in {"a/1.png": "red", "a/2.png": "blue", "b/1.png": "white"}.items():
+    for name, color in {"a/1.png": "red", "a/2.png": "blue", "b/1.png": "white"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (16, 16), colour).save(tmp_path / name)
+        Image.new("RGB", (16, 16), color).save(tmp_path / name)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "b" / "short.jpg")
     whole = (tmp_path / "b" / "short.jpg").read_bytes()
@@ -62,7 +62,7 @@ def test_pixels_are_those_of_the_file(skies: Path):
     np.testing.assert_array_equal(native[0]["inputs"]["image"], expected.astype(np.float32) / 255)
 
 
-def test_the_task_gives_the_size_unless_another_is_asked_for(skies: Path):
+def test_the_task_sets_the_default_size(skies: Path):
     assert CCSN(skies)[0]["inputs"]["image"].shape == (3, 224, 224)
     assert CCSN(skies).with_size((24, 32))[0]["inputs"]["image"].shape == (3, 24, 32)
 
@@ -73,7 +73,7 @@ def test_the_label_is_the_folder(data: ImageDataset):
     assert data.names[0] == "Ac/Ac-N001.jpg"
 
 
-def test_a_subset_keeps_what_belongs_to_each_photo(data: ImageDataset):
+def test_a_subset_keeps_all_attributes_of_each_photo(data: ImageDataset):
     chosen = [30, 2, 2, 17]
     part = data.subset(chosen)
     assert len(part) == 4
@@ -95,7 +95,7 @@ def test_groups_are_found_once_for_all_subsets(skies: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_whole_through_a_loader(data: ImageDataset, workers: int):
+def test_batches_pass_through_a_loader_unchanged(data: ImageDataset, workers: int):
     part = data.subset(range(6))
     (batch,) = DataLoader(part, batch_size=6, collate_fn=collate, num_workers=workers)
     assert batch["inputs"]["image"].shape == (6, 3, 40, 56)
@@ -109,7 +109,7 @@ def test_it_pickles(data: ImageDataset):
     assert torch.equal(again[3]["inputs"]["image"], data[3]["inputs"]["image"])
 
 
-def test_soft_targets_share_one_picture_between_its_labels(data: ImageDataset):
+def test_soft_targets_divide_an_image_between_its_labels(data: ImageDataset):
     soft = data.soft_targets()
     assert soft.dtype == np.float32
     assert soft.shape == (len(data), 11)
@@ -122,7 +122,7 @@ def test_soft_targets_share_one_picture_between_its_labels(data: ImageDataset):
     assert (soft.max(axis=1) < 1).sum() >= 4
 
 
-def test_soft_targets_of_a_part_know_only_its_own_labels(data: ImageDataset):
+def test_soft_targets_of_a_subset_use_only_its_labels(data: ImageDataset):
     soft = data.soft_targets()
     index = int(np.flatnonzero(soft.max(axis=1) < 1)[0])
     alone = data.subset([index]).soft_targets()
@@ -158,7 +158,7 @@ def test_classes_of_a_model_are_matched_by_code_or_name(tmp_path: Path):
 def test_a_class_that_the_model_lacks_is_named_with_those_it_has(data: ImageDataset):
     with pytest.raises(DatasetError, match=r"unknown class 'Ct'; known: Ac, As"):
         data.with_classes([code for code in data.target.classes if code != "Ct"])
-    # Only what is there counts: a part without contrails fits the ten genera.
+    # Only existing labels count: a subset without contrails fits the ten genera.
     genera = [code for code in data.target.classes if code != "Ct"]
     part = data.subset(np.flatnonzero(data.labels != data.target.classes.index("Ct")))
     assert part.with_classes(genera).target.classes == tuple(genera)
@@ -185,23 +185,23 @@ def test_measurements_follow_the_order_of_the_model(tmp_path: Path):
         data.with_scalars(["humidity"])
 
 
-def test_models_and_data_call_the_measurements_alike():
+def test_models_and_data_name_the_measurements_alike():
     assert SCALARS == model_scalars.SCALAR_INPUT_NAME
 
 
-def test_plots_show_the_label_and_the_answer(data: ImageDataset):
+def test_plots_show_the_label_and_the_prediction(data: ImageDataset):
     sample = data[0]
     (axes,) = data.plot(sample).axes
     assert axes.get_title().startswith("Ac\nAc-N001")
-    answer = ClassPrediction(
+    prediction = ClassPrediction(
         "x", ("outlier",), label="Cc", confidence=0.6, probabilities={"Cc": 0.6, "Ac": 0.3, "Ci": 0.1}
     )
-    _, right = data.plot(sample, answer).axes
+    _, right = data.plot(sample, prediction).axes
     assert [text.get_text() for text in right.get_yticklabels()] == ["Cc", "Ac", "Ci"]
     assert right.get_title() == "predicted Cc\noutlier"
 
 
-def test_a_sheet_shows_each_class(data: ImageDataset):
+def test_the_sample_plot_shows_each_class(data: ImageDataset):
     (axes,) = data.plot_samples(per_class=2).axes
     titles = [text.get_text() for text in axes.texts]
     assert titles == [code for code in data.target.classes for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Photos of one's own: folders, tables, and what is said when they are not right."""
+"""User photos: folders, tables and error messages."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_a_class_may_be_called_test(tmp_path: Path):
     )
 
 
-def test_without_splits_everything_is_for_training(tmp_path: Path):
+def test_without_splits_all_photos_are_for_training(tmp_path: Path):
     _photos(tmp_path, "a/1.png", "b/2.png")
     assert len(ImageFolderDataset(tmp_path, split="train")) == 2
     with pytest.raises(DatasetError, match="no 'test' split; available splits: none"):
         ImageFolderDataset(tmp_path, split="test")
 
 
-def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path):
+def test_a_missing_split_names_the_existing_ones(tmp_path: Path):
     _photos(tmp_path, "train/a/1.png", "test/a/2.png")
     with pytest.raises(DatasetError, match="no 'val' split; available splits: test, train"):
         ImageFolderDataset(tmp_path, split="val")
@@ -81,7 +81,7 @@ def test_a_table_gives_labels_units_splits_and_measurements(tmp_path: Path):
     assert ImageFolderDataset(tmp_path, split="test").names == ["x/3.png"]
 
 
-def test_a_table_may_lie_apart_from_its_photos(tmp_path: Path):
+def test_a_table_may_be_in_another_folder_than_its_photos(tmp_path: Path):
     _photos(tmp_path / "photos", "1.png")
     table = _table(tmp_path / "tables", "path,label", "../photos/1.png,a", name="mine.csv")
     assert ImageFolderDataset(table).names == ["../photos/1.png"]
@@ -89,7 +89,7 @@ def test_a_table_may_lie_apart_from_its_photos(tmp_path: Path):
     assert ImageFolderDataset(absolute).names == ["photos/1.png"]
 
 
-def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path):
+def test_a_byte_order_mark_is_not_part_of_a_column(tmp_path: Path):
     _photos(tmp_path, "1.png")
     (tmp_path / "labels.csv").write_text("\ufeffpath,label\r\n1.png,a\r\n", encoding="utf-8")
     assert len(ImageFolderDataset(tmp_path)) == 1
@@ -119,7 +119,7 @@ def test_without_a_unit_near_duplicates_stay_together(skies: Path):
         (["path,label,cloud_base_height", "1.png,a,nan"], r"nan, expected 0 to 25 km"),
     ],
 )
-def test_a_table_that_is_not_right_is_one_clear_line(tmp_path: Path, lines: Sequence[str], message: str):
+def test_an_invalid_table_is_reported_in_one_line(tmp_path: Path, lines: Sequence[str], message: str):
     _photos(tmp_path, "1.png")
     _table(tmp_path, *lines)
     with pytest.raises(DatasetError, match=message) as error:
@@ -127,13 +127,13 @@ def test_a_table_that_is_not_right_is_one_clear_line(tmp_path: Path, lines: Sequ
     assert "\n" not in str(error.value)
 
 
-def test_a_table_that_is_no_text_is_refused(tmp_path: Path):
+def test_a_binary_table_is_refused(tmp_path: Path):
     (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00path")
     with pytest.raises(DatasetError, match=r"labels\.csv is not a CSV file in UTF-8"):
         ImageFolderDataset(tmp_path)
 
 
-def test_folders_that_are_not_right_are_one_clear_line(tmp_path: Path):
+def test_invalid_folders_are_reported_in_one_line(tmp_path: Path):
     with pytest.raises(DatasetError, match="no such folder; folder expects one folder for each class"):
         ImageFolderDataset(tmp_path / "missing")
     with pytest.raises(DatasetError, match="contains no folder; expected one folder for each class"):
@@ -144,7 +144,7 @@ def test_folders_that_are_not_right_are_one_clear_line(tmp_path: Path):
         ImageFolderDataset(tmp_path)
 
 
-def test_one_name_opens_it_for_any_task_with_classes(tmp_path: Path):
+def test_one_name_loads_it_for_any_task_with_classes(tmp_path: Path):
     _photos(tmp_path, "a/1.png", "b/2.png")
     data = geovision.load_dataset("folder", tmp_path, size=(32, 32), task="cloud")
     assert data.task == "cloud"
@@ -163,19 +163,19 @@ def test_a_data_set_of_another_task_is_refused(tmp_path: Path, monkeypatch: pyte
         geovision.load_dataset("ccsn", tmp_path, task="clowd")
 
 
-def test_options_that_do_not_fit_are_refused(tmp_path: Path):
+def test_invalid_options_are_refused(tmp_path: Path):
     _photos(tmp_path, "a/1.png")
     with pytest.raises(OptionError, match="folder has no split 'valid'; its splits: train, val, test"):
         ImageFolderDataset(tmp_path, split="valid")
 
 
 @pytest.mark.real_data
-def test_photos_from_elsewhere_are_read_by_a_table(shared_data: Path, tmp_path: Path):
+def test_photos_of_another_folder_are_read_by_a_table(shared_data: Path, tmp_path: Path):
     folder = shared_data / "cloud_photos"
     lines = [f"{path},{path.name[:2]}" for path in sorted(folder.glob("*.jpg"))]
     data = ImageFolderDataset(_table(tmp_path, "path,label", *lines), size=(64, 64))
     genera = registry.find_task("cloud").target.classes
-    answered = data.with_classes(genera)
-    assert [genera[label] for label in answered.labels] == [path.name[:2] for path in data.paths]
+    relabeled = data.with_classes(genera)
+    assert [genera[label] for label in relabeled.labels] == [path.name[:2] for path in data.paths]
     assert len(set(data.groups)) == 10
     assert data[3]["inputs"]["image"].shape == (3, 64, 64)

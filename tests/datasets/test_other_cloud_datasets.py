@@ -28,14 +28,14 @@ def adapter(name: str) -> type[ImageDataset]:
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A little of each set, generated in its own layout."""
+    """Small generated version of each data set, in its layout."""
     return {
         name: adapter(name).synthetic(tmp_path_factory.mktemp(name), COUNT[name], seed=5) for name in NAMES
     }
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_reader_reads_back_what_the_generator_files(roots, name):
+def test_the_reader_reads_the_generated_files(roots, name):
     data = load_dataset(name, roots[name], size=(48, 48))
     assert len(data) == COUNT[name]
     assert set(data.labels) == set(range(len(data.target.classes)))
@@ -48,7 +48,7 @@ def test_the_reader_reads_back_what_the_generator_files(roots, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_files_whatever_their_number(roots, name, tmp_path):
+def test_the_same_seed_gives_the_same_files_for_any_number(roots, name, tmp_path):
     again = adapter(name).synthetic(tmp_path / "again", 3, seed=5)
     other = adapter(name).synthetic(tmp_path / "other", 3, seed=6)
     files = [str(path.relative_to(again)) for path in sorted(again.rglob("*.*"))]
@@ -82,7 +82,7 @@ def test_the_official_split(roots, name):
     assert not set(train.names) & set(test.names)
 
 
-def test_one_split_alone_is_enough_but_the_other_is_missed(roots, tmp_path):
+def test_one_split_is_enough_and_the_other_is_reported_missing(roots, tmp_path):
     (tmp_path / "test").symlink_to(roots["gcd"] / "test")
     assert len(load_dataset("gcd", tmp_path)) == 14
     with pytest.raises(DatasetError, match="the train split is missing; expected train and test"):
@@ -90,7 +90,7 @@ def test_one_split_alone_is_enough_but_the_other_is_missed(roots, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["hbmcd", "swimcat"])
-def test_sets_without_an_official_split_say_so(roots, name):
+def test_a_missing_official_split_is_reported(roots, name):
     with pytest.raises(OptionError, match=f"{name} has no split 'train'; its splits: none"):
         load_dataset(name, roots[name], split="train")
 
@@ -108,7 +108,7 @@ def test_sets_without_an_official_split_say_so(roots, name):
         ("swimcat", "C-thick-dark", "Thick Dark"),
     ],
 )
-def test_a_class_goes_by_number_or_name(roots, tmp_path, name, old, new):
+def test_a_class_is_identified_by_number_or_name(roots, tmp_path, name, old, new):
     source, inner = roots[name], "train" if name == "gcd" else "."
     place = tmp_path / inner
     place.mkdir(exist_ok=True)
@@ -120,7 +120,7 @@ def test_a_class_goes_by_number_or_name(roots, tmp_path, name, old, new):
     assert renamed.labels.tolist() == plain.labels.tolist()
 
 
-def test_folders_that_are_no_class_are_an_error_where_they_hold_pictures(roots, tmp_path):
+def test_folders_of_unknown_classes_with_images_are_an_error(roots, tmp_path):
     for folder in roots["swimcat"].iterdir():
         (tmp_path / folder.name).symlink_to(folder)
     (tmp_path / "papers").mkdir()
@@ -137,7 +137,7 @@ def test_a_number_and_a_name_that_contradict_each_other(roots, tmp_path):
         load_dataset("gcd", tmp_path)
 
 
-def test_other_layouts_say_what_was_found_and_expected(roots, tmp_path):
+def test_other_layouts_report_observed_and_expected_folders(roots, tmp_path):
     with pytest.raises(DatasetError, match="no train or test folder, but nothing; expected train and test"):
         load_dataset("gcd", tmp_path)
     with pytest.raises(DatasetError, match="there are no folders; expected one folder for each class"):
@@ -158,8 +158,8 @@ def test_a_sample_is_drawn_with_its_prediction(roots, name):
     from matplotlib import pyplot
 
     data = load_dataset(name, roots[name])
-    says = ClassPrediction(source="x", label="Cu", confidence=0.7, probabilities={"Cu": 0.7, "Ci": 0.3})
-    figure = data.plot(data[0], says)
+    prediction = ClassPrediction(source="x", label="Cu", confidence=0.7, probabilities={"Cu": 0.7, "Ci": 0.3})
+    figure = data.plot(data[0], prediction)
     shown = " ".join(
         text.get_text() for axis in figure.axes for text in (axis.title, *axis.get_yticklabels())
     )
@@ -179,7 +179,7 @@ def test_every_class_of_a_set_is_either_scored_or_excluded(roots, name):
     assert {part for parts in data.class_mapping.merged.values() for part in parts} <= set(GENERA)
 
 
-def test_genera_are_added_up_on_the_sky_types_of_gcd():
+def test_genera_are_summed_to_the_sky_types_of_gcd():
     merging = merging_for(GENERA, SKY_TYPES, GCD.class_mapping, dataset="gcd")
     assert merging.classes == ("cumulus", "altocumulus", "cirrus", "stratocumulus", "cumulonimbus")
     assert unmatched_classes(GENERA, merging) == ("Ct",)
@@ -192,7 +192,7 @@ def test_genera_are_added_up_on_the_sky_types_of_gcd():
     torch.testing.assert_close(merged.sum(1), torch.ones(5))
 
 
-def test_a_sure_answer_without_counterpart_says_nothing():
+def test_a_certain_prediction_without_counterpart_becomes_uniform():
     sure = torch.zeros(1, len(GENERA))
     sure[0, GENERA.index("Ct")] = 1
     torch.testing.assert_close(merge_probabilities(sure, GENERA, GCD.class_mapping), torch.full((1, 5), 0.2))
@@ -236,7 +236,7 @@ def test_a_model_of_genera_cannot_be_scored_on_swimcat(roots):
     assert merging_for(own.target.classes, data.target.classes, data.class_mapping, dataset="swimcat") is None
 
 
-def test_classes_that_nobody_related_are_an_error():
+def test_unmapped_classes_are_an_error():
     with pytest.raises(DatasetError, match=r"ccsn: its classes \(Ci, Cu\) are not the model's \(a, b\)"):
         merging_for(("a", "b"), ("Ci", "Cu"), None, dataset="ccsn")
     with pytest.raises(
@@ -246,13 +246,13 @@ def test_classes_that_nobody_related_are_an_error():
 
 
 @pytest.mark.parametrize(
-    ("merged", "excluded", "says"),
+    ("merged", "excluded", "message"),
     [
         ({"a": ("Ci",), "b": ("Ci",)}, {}, "merged twice"),
         ({"a": ("Ci",)}, {"a": "why"}, "both merged and excluded"),
         ({"a": ()}, {}, "contain no model class"),
     ],
 )
-def test_a_merging_that_contradicts_itself_cannot_be_made(merged, excluded, says):
-    with pytest.raises(ValueError, match=says):
+def test_a_contradictory_mapping_is_refused(merged, excluded, message):
+    with pytest.raises(ValueError, match=message):
         ClassMapping(merged, excluded)

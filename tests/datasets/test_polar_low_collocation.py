@@ -1,4 +1,4 @@
-"""Tracks of polar lows met with radar scenes: pictures of the published layout, lows in their middle."""
+"""Tracks of polar lows collocated with radar scenes: images in the published layout, lows centered."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def met(scene: RadarScene, *points: TrackPoint, minutes: float = 60):
     return list(collocate([scene], points, max_time_offset=datetime.timedelta(minutes=minutes)))
 
 
-def test_the_low_stands_in_the_middle_of_its_picture(tmp_path: Path):
+def test_the_low_is_in_the_middle_of_its_image(tmp_path: Path):
     found = met(radar(tmp_path), middle_of_the_block(label="pos"))
     (line,) = write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES, pixel_size=PIXEL)
     path = tmp_path / "mine" / "train" / "pos" / line["picture"]
@@ -78,7 +78,7 @@ def test_the_low_stands_in_the_middle_of_its_picture(tmp_path: Path):
     rows, columns = np.nonzero(counts[1] > 180)
     assert abs(rows.mean() - 99.5) < 1
     assert abs(columns.mean() - 99.5) < 1
-    # As large as it was: 20 km a side.
+    # The size is unchanged: 20 km per side.
     assert 0.85 < len(rows) / 100 < 1.15
     small = extract_patch(found[0].scene, found[0].position, DEFAULT_DB_RANGES, pixel_size=PIXEL, extent=100)
     assert small.shape == (2, 50, 50), "100 km"
@@ -94,7 +94,7 @@ def test_the_data_set_is_read_by_its_adapter(tmp_path: Path):
     assert {begin for begin, _ in data.times()} == {WHEN}
 
 
-def test_what_nobody_labelled_waits_for_eyes(tmp_path: Path):
+def test_unlabeled_images_are_written_to_unsorted(tmp_path: Path):
     out = tmp_path / "mine"
     write_samples(met(radar(tmp_path), middle_of_the_block()), out, DEFAULT_DB_RANGES, pixel_size=PIXEL)
     assert len(list((out / "unsorted").glob("*.png"))) == 1
@@ -108,9 +108,9 @@ def test_between_two_points_the_low_moves_along_the_great_circle(tmp_path: Path)
     (meeting,) = met(radar(tmp_path), after, before)
     assert meeting.time_offset == quarter / 3
     assert meeting.position.label == "pos"
-    # Across the date line, by the pole's side. A third of the way along an arc of 60 degrees of longitude
-    # at 80 N, worked by hand: tan(lat) cos(lon - 200) = tan(80) / cos(30) on a great circle whose vertex is
-    # at longitude 200.
+    # The track crosses the date line near the pole. The position is a third of the way along an arc of
+    # 60 degrees of longitude at 80 N. The great circle is tan(lat) cos(lon - 200) = tan(80) / cos(30); its
+    # vertex is at longitude 200.
     place = meeting.position
     vertex = np.degrees(np.arctan(np.tan(np.radians(80)) / np.cos(np.radians(30))))
     on_circle = np.tan(np.radians(vertex)) * np.cos(np.radians(place.longitude - 200))
@@ -118,12 +118,12 @@ def test_between_two_points_the_low_moves_along_the_great_circle(tmp_path: Path)
     assert 180 < place.longitude % 360 < 200
 
 
-def test_a_track_far_in_time_is_not_met(tmp_path: Path):
+def test_a_track_far_in_time_is_not_collocated(tmp_path: Path):
     late = TrackPoint(WHEN + datetime.timedelta(hours=3), 74.0, 15.0)
     assert met(radar(tmp_path), late) == []
 
 
-def test_pictures_with_too_little_data_are_not_written(tmp_path: Path):
+def test_images_with_too_little_data_are_not_written(tmp_path: Path):
     corner = GRID.lonlat(0, 0)
     found = met(radar(tmp_path), TrackPoint(WHEN, corner[1], corner[0], label="neg"))
     assert write_samples(found, tmp_path / "mine", DEFAULT_DB_RANGES, pixel_size=PIXEL, min_valid=0.5) == []
@@ -143,7 +143,7 @@ def test_the_record_of_an_earlier_run_stays(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("yesterday,70,10,,", r"line 2: Invalid isoformat string: 'yesterday'"),
         ("2019-10-12T08:00,north,10,,", r"line 2: could not convert string to float: 'north'"),
@@ -151,8 +151,8 @@ def test_the_record_of_an_earlier_run_stays(tmp_path: Path):
         ("2019-10-12T08:00,70,10,,maybe", r"line 2: label 'maybe'; expected neg or pos, or an empty cell"),
     ],
 )
-def test_a_bad_line_of_a_track_is_named(tmp_path: Path, line: str, said: str):
-    with pytest.raises(DatasetError, match=said):
+def test_a_bad_line_of_a_track_is_named(tmp_path: Path, line: str, message: str):
+    with pytest.raises(DatasetError, match=message):
         read_tracks(tracks(tmp_path, line))
 
 
@@ -163,7 +163,7 @@ def test_a_list_without_a_column_is_refused(tmp_path: Path):
         read_tracks(tmp_path / "none.csv")
 
 
-def test_times_are_brought_to_utc(tmp_path: Path):
+def test_times_are_converted_to_utc(tmp_path: Path):
     (point,) = read_tracks(tracks(tmp_path, "2019-10-12T10:40:28+02:00,70,350,,"))
     assert point.time == WHEN
     assert point.longitude == -10
@@ -174,7 +174,7 @@ def test_a_scene_without_a_time_is_refused(tmp_path: Path):
         met(radar(tmp_path, "pass.tif"), middle_of_the_block())
 
 
-def test_what_decibels_a_count_is_must_be_said(tmp_path: Path):
+def test_the_decibel_range_of_counts_is_required(tmp_path: Path):
     found = met(radar(tmp_path), middle_of_the_block(label="pos"))
     with pytest.raises(OptionError, match="decibels are not declared"):
         write_samples(found, tmp_path / "mine", None, pixel_size=PIXEL)

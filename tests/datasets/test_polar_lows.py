@@ -1,4 +1,4 @@
-"""The adapter of polar lows: layout, times, passes, polarisations, pixel sizes, pictures."""
+"""Adapter of polar lows: layout, times, passes, polarizations, pixel sizes, plots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = registry.find_task("polarlow").inputs[0]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 generated pictures of four passes, in pixels of 4 km. Not to be written to."""
+    """24 generated images of four passes, in pixels of 4 km; tests must not write to them."""
     return sar_sea.write(tmp_path_factory.mktemp("polar lows"), 24, seed=1, pixel_size=4000.0)
 
 
@@ -32,7 +32,7 @@ def coarse(root: Path, **options) -> PolarLows:
 
 
 def save(path: Path, counts: np.ndarray, **options) -> Path:
-    """A picture as published: ``(2, y, x)`` as cross, cross, co."""
+    """Save ``(2, y, x)`` counts as published, with channels cross, cross, co."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(counts[[0, 0, 1]].transpose(1, 2, 0))).save(path, **options)
     return path
@@ -62,24 +62,24 @@ def test_classes_and_splits_are_folders(root: Path) -> None:
     assert sum(CLASS_COUNTS["test"].values()) == 435
 
 
-def test_a_name_tells_begin_and_end() -> None:
+def test_a_name_contains_begin_and_end() -> None:
     begin, end = parse_times(f"/somewhere/{NAME}")
     assert begin == datetime.datetime(2019, 10, 12, 8, 40, 28)
     assert end - begin == datetime.timedelta(seconds=104)
 
 
 @pytest.mark.parametrize("name", ["low.png", NAME.replace("20191012", "20191312"), NAME.replace("_mos", "")])
-def test_a_name_without_a_time_is_one_clear_line(tmp_path: Path, name: str) -> None:
+def test_a_name_without_a_time_is_reported(tmp_path: Path, name: str) -> None:
     save(tmp_path / "train" / "pos" / name, picture())
     with pytest.raises(DatasetError, match=r"the name contains no times; expected train and test"):
         PolarLows(tmp_path)
 
 
-def test_pictures_within_minutes_are_of_one_pass() -> None:
+def test_images_within_minutes_belong_to_one_pass() -> None:
     noon = datetime.datetime(2020, 1, 31, 23, 50)
     minutes = (0, 12, 25, 98.6, 49.3 + 25, 24 * 60)
     found = group_passes([noon + datetime.timedelta(minutes=m) for m in minutes])
-    # A chain of pictures is one pass, also over midnight; the twin and the next orbit are others.
+    # Consecutive images are one pass, even across midnight; the twin satellite and the next orbit are others.
     assert found[0] == found[1] == found[2] == "2020-01-31T23:50"
     assert len(set(found)) == 4
 
@@ -95,7 +95,7 @@ def test_a_split_keeps_passes_or_whole_days_together(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "given", "said"),
+    ("made", "given", "message"),
     [
         ("data/train/pos", ".", "the splits are in .*data, pass that folder"),
         ("data/train/pos", "data/train", "the splits are in .*data, pass that folder"),
@@ -103,16 +103,18 @@ def test_a_split_keeps_passes_or_whole_days_together(root: Path) -> None:
         ("data", "data", "the folder is empty"),
     ],
 )
-def test_another_layout_says_what_is_there(tmp_path: Path, made: str, given: str, said: str) -> None:
+def test_another_layout_reports_the_existing_folders(
+    tmp_path: Path, made: str, given: str, message: str
+) -> None:
     folder = tmp_path / made
     if made.endswith("pos"):
         save(folder / NAME, picture())
     folder.mkdir(parents=True, exist_ok=True)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         PolarLows(tmp_path / given)
 
 
-def test_a_split_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_missing_split_is_reported(tmp_path: Path) -> None:
     save(tmp_path / "train" / "pos" / NAME, picture())
     assert len(PolarLows(tmp_path)) == 1
     with pytest.raises(DatasetError, match="the test split is missing"):
@@ -122,7 +124,7 @@ def test_a_split_that_is_not_there_says_so(tmp_path: Path) -> None:
 # --- samples ------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_cross_and_co_of_the_middle_with_what_is_seen(tmp_path: Path) -> None:
+def test_a_sample_is_the_center_in_cross_and_co_polarization_with_a_valid_mask(tmp_path: Path) -> None:
     counts = picture(24)
     counts[:, :, :9] = 0  # outside the swath
     counts[0, 12, 12] = 0  # dark in one channel is not missing
@@ -135,7 +137,7 @@ def test_a_sample_is_cross_and_co_of_the_middle_with_what_is_seen(tmp_path: Path
     assert sample["group"] == "2019-10-12T08:40"
 
 
-def test_what_lies_beyond_a_small_picture_is_missing(tmp_path: Path) -> None:
+def test_cells_beyond_a_small_image_are_missing(tmp_path: Path) -> None:
     save(tmp_path / "train" / "pos" / NAME, picture(10))
     sample = PolarLows(tmp_path, size=(16, 16))[0]
     assert sample["valid"]["image"].sum().item() == 2 * 10 * 10
@@ -143,8 +145,8 @@ def test_what_lies_beyond_a_small_picture_is_missing(tmp_path: Path) -> None:
     assert not sample["inputs"]["image"][~sample["valid"]["image"]].any()
 
 
-def test_missing_enters_the_network_as_the_published_zero(root: Path) -> None:
-    """With the mask and without it a model sees the same, so a file and a sample are answered alike."""
+def test_missing_values_enter_the_network_as_the_published_zero(root: Path) -> None:
+    """The input of a model does not depend on the mask, so predictions of a file and a sample are equal."""
     torch.manual_seed(0)
     data = coarse(root)
     model = geovision.create("polarlow-tiny", pixel_size=4000.0)
@@ -156,19 +158,19 @@ def test_missing_enters_the_network_as_the_published_zero(root: Path) -> None:
     with torch.no_grad():
         assert torch.equal(model(inputs).values, model(inputs, valid=valid).values)
         expected = model.head.probabilities(model(inputs).values)[0, 1]
-    answer = model.predict(data.paths[0], precision="float32")[0]
-    assert answer.probabilities["pos"] == pytest.approx(float(expected), abs=1e-5)
+    prediction = model.predict(data.paths[0], precision="float32")[0]
+    assert prediction.probabilities["pos"] == pytest.approx(float(expected), abs=1e-5)
 
 
-# --- polarisations and pixel sizes --------------------------------------------------------------
+# --- polarizations and pixel sizes --------------------------------------------------------------
 
 
-def test_the_reader_refuses_what_is_no_such_composite(tmp_path: Path) -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
-    Image.fromarray(colours).save(tmp_path / "photo.png")
+def test_the_reader_refuses_other_images(tmp_path: Path) -> None:
+    colors = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+    Image.fromarray(colors).save(tmp_path / "photo.png")
     with pytest.raises(InputError, match=r"photo\.png: red and green differ"):
         read_counts(tmp_path / "photo.png", SPEC)
-    Image.fromarray(colours[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(colors[..., 0]).save(tmp_path / "grey.png")
     with pytest.raises(InputError, match="one polarization is missing"):
         read_counts(tmp_path / "grey.png", SPEC)
     (tmp_path / "cut.png").write_bytes((tmp_path / "grey.png").read_bytes()[:60])
@@ -176,7 +178,7 @@ def test_the_reader_refuses_what_is_no_such_composite(tmp_path: Path) -> None:
         read_counts(tmp_path / "cut.png", SPEC)
 
 
-def test_coarser_pixels_are_means_of_those_that_have_data() -> None:
+def test_coarser_pixels_are_means_of_valid_pixels() -> None:
     counts = np.zeros((2, 4, 4), np.uint8)
     counts[:, :2, :2] = [[[10, 20], [30, 41]], [[200, 200], [201, 200]]]
     counts[:, 0, 2], counts[:, 1, 3] = (7, 9), (9, 11)  # half of a block
@@ -186,7 +188,7 @@ def test_coarser_pixels_are_means_of_those_that_have_data() -> None:
     assert coarser[1].tolist() == [[200, 10], [0, 0]]
 
 
-def test_the_mean_does_not_depend_on_the_steps_it_is_taken_in() -> None:
+def test_the_mean_does_not_depend_on_the_number_of_steps() -> None:
     counts = picture(32, seed=5)
     at_once = average_counts(counts, 4).astype(int)
     in_two = average_counts(average_counts(counts, 2), 2).astype(int)
@@ -203,7 +205,7 @@ def test_pixel_size_is_one_option_of_data_and_model(tmp_path: Path) -> None:
     assert model.inputs[0].size == (256, 256)
     taken = PolarLows(tmp_path).with_input(model.inputs[0])
     assert torch.equal(taken[0]["inputs"]["image"], data[0]["inputs"]["image"])
-    with pytest.raises(OptionError, match="no pixel sizes"):
+    with pytest.raises(OptionError, match="has no pixel size on the ground"):
         geovision.load_dataset("ccsn", tmp_path, pixel_size=1000.0)
     with pytest.raises(OptionError, match="expected meters"):
         PolarLows(tmp_path, pixel_size=-5.0)
@@ -217,7 +219,7 @@ def test_finer_pixels_than_the_files_are_refused(tmp_path: Path) -> None:
         PolarLows(tmp_path, pixel_size=750.0)[0]
 
 
-def test_a_file_that_tells_its_pixel_size_is_believed(root: Path, tmp_path: Path) -> None:
+def test_the_pixel_size_of_a_file_is_used(root: Path, tmp_path: Path) -> None:
     with Image.open(next(root.rglob("*.png"))) as file:
         assert file.size == (100, 100)
         assert file.info["pixel_size"] == "4000"
@@ -233,7 +235,7 @@ def test_a_file_that_tells_its_pixel_size_is_believed(root: Path, tmp_path: Path
 
 
 def test_a_model_is_scored_and_trained_at_its_own_pixel_size(root: Path, tmp_path: Path) -> None:
-    """The data set is loaded at the files' 4 km and the model sees 8 km."""
+    """The data set is loaded at 4 km, the pixel size of the files; the input of the model is at 8 km."""
     from geovision.spec import Augment, Recipe, Stage
 
     torch.manual_seed(0)
@@ -254,10 +256,10 @@ def test_a_model_is_scored_and_trained_at_its_own_pixel_size(root: Path, tmp_pat
     assert counts["errors"].value == counts["missed"].value + counts["false_alarms"].value
 
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- plots --------------------------------------------------------------------------------------
 
 
-def test_plots_show_the_published_colours_and_the_answer(root: Path, tmp_path: Path) -> None:
+def test_plots_show_the_published_colors_and_the_prediction(root: Path, tmp_path: Path) -> None:
     data = coarse(root)
     sample = data[len(data) - 1]
     model = geovision.create("polarlow-tiny", pixel_size=4000.0)

@@ -1,4 +1,4 @@
-"""Folds that cut no group, and the fold file that keeps them."""
+"""Folds that split no group, and the fold file that stores them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def file(data: CCSN) -> FoldFile:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 5))
-def test_no_group_stands_in_two_folds(seed: int, k: int):
+def test_no_group_is_in_two_folds(seed: int, k: int):
     rng = np.random.default_rng(seed)
     labels, groups = rng.integers(0, 3, 80), [f"g{number}" for number in rng.integers(0, 40, 80)]
     fold = grouped_folds(labels, groups, k=k, seed=1)
@@ -52,7 +52,7 @@ def test_the_seed_alone_decides():
     assert (first != grouped_folds(labels, groups, seed=4)).any()
 
 
-def test_random_folds_cut_groups():
+def test_random_folds_split_groups():
     labels, groups = np.arange(80) % 2, np.arange(80) // 4
     fold = random_folds(labels, k=5, seed=0)
     assert any(len(set(fold[groups == group])) > 1 for group in range(20))
@@ -65,14 +65,14 @@ def test_splits_cover_every_sample_once():
         assert sorted([*train, *test]) == [0, 1, 2, 3, 4]
 
 
-def test_too_few_for_the_folds_is_said():
+def test_too_few_groups_for_the_folds_are_reported():
     with pytest.raises(DatasetError, match="2 groups are too few for 5 folds"):
         grouped_folds(np.array([0, 1, 0]), ["a", "b", "a"], k=5)
     with pytest.raises(DatasetError, match=r"1 classes with at most 9 photos cannot be split into 3 folds"):
         random_folds(np.zeros(9, dtype=int), k=3)
 
 
-def test_a_small_class_goes_without_some_folds():
+def test_a_small_class_is_missing_from_some_folds():
     fold = grouped_folds(np.array([0] * 10 + [1] * 2), list("abcdefghijkl"), k=5)
     assert set(fold) == set(range(5))
 
@@ -111,9 +111,7 @@ def test_a_damaged_fold_file_is_refused(file: FoldFile, tmp_path: Path, change, 
         FoldFile.read(tmp_path / "folds.csv")
 
 
-def test_known_photos_are_looked_up_without_decoding(
-    file: FoldFile, data: CCSN, monkeypatch: pytest.MonkeyPatch
-):
+def test_known_photos_are_found_without_decoding(file: FoldFile, data: CCSN, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("geovision.datasets.splits.fingerprints", None)
     order = np.random.default_rng(0).permutation(len(data))
     shuffled = data.subset(order)
@@ -135,7 +133,7 @@ def test_a_copy_at_another_size_joins_its_group(file: FoldFile, data: CCSN, tmp_
 
 
 def _without(file: FoldFile, names: set[str]) -> FoldFile:
-    """The file as it would be if it did not know these photos."""
+    """Fold file without these photos."""
     rows = [row for row, name in enumerate(file.paths) if name not in names]
     columns = {
         field: tuple(getattr(file, field)[row] for row in rows)
@@ -144,10 +142,13 @@ def _without(file: FoldFile, names: set[str]) -> FoldFile:
     return dataclasses.replace(file, **columns, hashes=file.hashes.take(rows), folds=file.folds[rows])
 
 
-def test_newcomers_join_a_known_near_duplicate_or_each_other(file: FoldFile, data: CCSN):
+def test_new_photos_join_known_near_duplicates_or_each_other(file: FoldFile, data: CCSN):
     groups = {g: [n for n, at in zip(file.paths, file.groups, strict=True) if at == g] for g in file.groups}
     twins = [names for names in groups.values() if len(names) > 1]
-    joins, alone = twins[0][0], set(twins[1])  # one photo whose twin is known; a whole group that is not
+    joins, alone = (
+        twins[0][0],
+        set(twins[1]),
+    )  # one photo with a known near-duplicate, and one completely unknown group
     found = _without(file, {joins, *alone}).assign(data.paths, data.names, data.input_spec)
     at = dict(zip(data.names, found.groups, strict=True))
     assert at[joins] == at[twins[0][1]]
@@ -160,7 +161,7 @@ def test_newcomers_join_a_known_near_duplicate_or_each_other(file: FoldFile, dat
     assert len({tuple(fold[name]) for name in alone}) == 1
 
 
-def test_a_newcomers_fold_does_not_depend_on_what_else_is_there(file: FoldFile, data: CCSN):
+def test_the_fold_of_a_new_photo_does_not_depend_on_other_photos(file: FoldFile, data: CCSN):
     lonely = [n for n, g in zip(file.paths, file.groups, strict=True) if file.groups.count(g) == 1][:12]
     poorer = _without(file, set(lonely))
     everything = poorer.assign(data.paths, data.names, data.input_spec)
@@ -171,7 +172,7 @@ def test_a_newcomers_fold_does_not_depend_on_what_else_is_there(file: FoldFile, 
     assert len(np.unique(everything.folds[[data.names.index(name) for name in lonely], 0])) > 1
 
 
-def test_a_stranger_of_the_same_name_is_another_group(file: FoldFile, data: CCSN, tmp_path: Path):
+def test_a_different_photo_of_the_same_name_is_another_group(file: FoldFile, data: CCSN, tmp_path: Path):
     name = file.groups[0]
     path = tmp_path / "stranger.png"
     noise = np.random.default_rng(8).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -182,7 +183,7 @@ def test_a_stranger_of_the_same_name_is_another_group(file: FoldFile, data: CCSN
     assert found.matched.tolist() == [True, False]
 
 
-def test_a_newcomer_that_cannot_be_read_is_named(file: FoldFile, data: CCSN, tmp_path: Path):
+def test_an_unreadable_new_photo_is_named(file: FoldFile, data: CCSN, tmp_path: Path):
     (tmp_path / "bad.jpg").write_text("no picture")
     with pytest.raises(DatasetError, match=r"1 of 1 files cannot be read: .*bad\.jpg"):
         file.assign([tmp_path / "bad.jpg"], ["bad.jpg"], data.input_spec)

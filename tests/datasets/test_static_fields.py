@@ -35,14 +35,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def finer(centres: NDArray, parts: int) -> NDArray:
-    step = centres[1] - centres[0]
-    return np.concatenate([centre + step * ((np.arange(parts) + 0.5) / parts - 0.5) for centre in centres])
+def finer(centers: NDArray, parts: int) -> NDArray:
+    step = centers[1] - centers[0]
+    return np.concatenate([center + step * ((np.arange(parts) + 0.5) / parts - 0.5) for center in centers])
 
 
 def relief(lat: NDArray, lon: NDArray) -> xr.Dataset:
     height = np.random.default_rng(0).gamma(1.0, 0.4, (len(lat), len(lon))).astype(np.float32)
-    height[:9, :9] = np.nan  # the sea, beyond the first coarse cell
+    height[:9, :9] = np.nan  # sea beyond the first coarse cell
     return xr.Dataset(
         {"orog": (("latitude", "longitude"), height[::-1], HEIGHT | {"units": "km"})},
         {"latitude": lat[::-1], "longitude": lon},
@@ -50,7 +50,7 @@ def relief(lat: NDArray, lon: NDArray) -> xr.Dataset:
 
 
 def means(root: Path) -> NDArray:
-    """Metres over the areas of the coarse cells, of those cells that are there; by hand."""
+    """Mean height of the coarse cells over valid cells, in m, computed by hand."""
     fine = xr.open_dataset(root / "orog.nc", engine="h5netcdf")["orog"][::-1]
     values, lat = 1000 * fine.values, fine["latitude"].values
     half = (lat[1] - lat[0]) / 2
@@ -82,7 +82,7 @@ def run(*arguments: str) -> int:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def test_orography_is_read_without_times_in_metres(root: Path) -> None:
+def test_orography_is_read_without_times_in_meters(root: Path) -> None:
     field = open_grid(root / "orog.nc", "surface_altitude")
     assert field.dims == ("lat", "lon")
     assert field.attrs["units"] == "m"
@@ -92,7 +92,7 @@ def test_orography_is_read_without_times_in_metres(root: Path) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_time_that_changes_nothing_is_left_out(root: Path, tmp_path: Path, times: int) -> None:
+def test_a_time_axis_without_changes_is_dropped(root: Path, tmp_path: Path, times: int) -> None:
     with xr.open_dataset(root / "orog.nc", engine="h5netcdf") as once:
         dates = np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "D")
         several = once["orog"].expand_dims(time=dates)
@@ -108,7 +108,7 @@ def test_a_time_that_changes_nothing_is_left_out(root: Path, tmp_path: Path, tim
             open_grid(tmp_path / "rising.nc", "surface_altitude")
 
 
-def test_what_changes_from_day_to_day_needs_its_days(tmp_path: Path, root: Path) -> None:
+def test_a_field_that_changes_daily_needs_times(tmp_path: Path, root: Path) -> None:
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.isel(time=0, drop=True).to_netcdf(tmp_path / "day.nc", engine="h5netcdf")
     with pytest.raises(InputError, match=r"day\.nc: 'precipitation' has no time axis; expected the dates"):
@@ -136,7 +136,7 @@ def test_units_and_values_of_orography_are_checked(tmp_path: Path, root: Path) -
         open_grid([root / "orog.nc", root / "orog.nc"], "surface_altitude")
 
 
-def test_beside_one_field_with_times_nothing_falls_out(root: Path) -> None:
+def test_no_dates_are_dropped_next_to_one_field_with_times(root: Path) -> None:
     rain = open_grid(root / "rain_coarse.nc", "precipitation")
     rain = rain.where(rain["time"] != rain["time"][4])
     relief = open_grid(root / "orog.nc", "surface_altitude")
@@ -226,37 +226,37 @@ def test_the_command_trains_scores_and_applies_with_it(
         ],
     ):
         assert run(*arguments) == 0, capsys.readouterr().err
-    said = capsys.readouterr()
-    assert "rmse" in said.out
-    assert "no dates dropped" in said.err
+    output = capsys.readouterr()
+    assert "rmse" in output.out
+    assert "no dates dropped" in output.err
     written = xr.open_dataset(tmp_path / "fine.nc", engine="h5netcdf")["precipitation"]
     opened, data = geovision.load(tmp_path / "run" / "model"), CoarseRain(root)
-    (answer,) = opened.predict({"fields": data[17]["inputs"]["fields"]})
-    assert np.allclose(written[17].values, answer.values, atol=1e-3, equal_nan=True)
+    (prediction,) = opened.predict({"fields": data[17]["inputs"]["fields"]})
+    assert np.allclose(written[17].values, prediction.values, atol=1e-3, equal_nan=True)
     without = tmp_path / "none.nc"
     assert run("grid", str(tmp_path / "run" / "model"), str(root / "rain_coarse.nc"), "--out", str(without))
     assert not without.exists()
     assert "needs surface_altitude; give each as NAME=FILE" in capsys.readouterr().err
 
 
-def test_axes_that_a_file_rounds_are_the_same(root: Path, tmp_path: Path, model: GeoModel) -> None:
+def test_rounded_axes_are_treated_as_equal(root: Path, tmp_path: Path, model: GeoModel) -> None:
     with xr.open_dataset(root / "rain_coarse.nc", engine="h5netcdf") as rain:
         rain.assign_coords(lat=rain["lat"] + 1e-4, lon=rain["lon"] - 1e-4).to_netcdf(
             tmp_path / "rounded.nc", engine="h5netcdf"
         )
-    answers = []
+    fields = []
     for name, file in (("as it is", root / "rain_coarse.nc"), ("rounded", tmp_path / "rounded.nc")):
         predict_grid(model, {"pr": file, "orog": root / "orog.nc"}, tmp_path / f"{name} fine.nc")
-        answers.append(
+        fields.append(
             xr.open_dataset(tmp_path / f"{name} fine.nc", engine="h5netcdf")["precipitation"].values
         )
-    assert np.array_equal(*answers, equal_nan=True)
+    assert np.array_equal(*fields, equal_nan=True)
 
 
 # --- whole files ---------------------------------------------------------------------------------
 
 
-def test_pieces_of_a_file_have_the_same_orography(
+def test_chunks_of_a_file_have_the_same_orography(
     root: Path, tmp_path: Path, model: GeoModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {"pr": tmp_path / "rain.nc", "orog": root / "orog.nc"}

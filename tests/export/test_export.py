@@ -24,7 +24,7 @@ from geovision.export import METADATA_KEY, build_metadata, calibration_inputs, s
 from geovision.export.onnx_file import build_onnx, run_onnx
 from geovision.export.quantize import quantize
 from geovision.export.tracing import MAP_OUTPUT, graph_input_names
-from geovision.heads.classification import NormalisedHead
+from geovision.heads.classification import NormalizedHead
 from geovision.models.example_inputs import random_inputs
 from geovision.models.geomodel import GeoModel, ModelConfig, build_model
 from geovision.spec import ClassTarget, ModelSpec
@@ -218,7 +218,7 @@ def test_the_shipped_weights_have_their_card_and_license():
     metadata = build_metadata(model)
     assert metadata["license"] == "Apache-2.0"
     assert "doi:10.7910/DVN/CADDPD" in metadata["trained_on"]
-    assert "## What it is bad at" in metadata["card"]
+    assert "## Limitations" in metadata["card"]
     assert metadata["temperature"] == pytest.approx(1.0961, abs=1e-4)
     assert len(metadata["sha256"]) == 64
 
@@ -276,7 +276,7 @@ def test_the_shipped_int8_model_keeps_its_map_and_its_outlier_score(shipped_onnx
 @torch.no_grad()
 def test_a_normalization_is_fused_with_the_head():
     torch.manual_seed(0)
-    head = NormalisedHead(40, registry.find_task("cloud").target).eval()
+    head = NormalizedHead(40, registry.find_task("cloud").target).eval()
     norm = head.norm
     for values in (norm.running_mean, norm.bias.data):
         values.normal_(std=3)

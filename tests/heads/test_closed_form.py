@@ -10,11 +10,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from geovision.errors import InputError
-from geovision.heads.knn import NearestNeighbours
+from geovision.heads.knn import NearestNeighbors
 from geovision.heads.svm import SupportVectors
 from geovision.spec import ClassTarget
 
-HEADS = {"nearest neighbors": NearestNeighbours, "support vectors": SupportVectors}
+HEADS = {"nearest neighbors": NearestNeighbors, "support vectors": SupportVectors}
 
 
 def clouds(classes: int, samples: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +33,7 @@ def target(classes: int) -> ClassTarget:
 def test_nearest_neighbors_predict_as_scikit_learn(classes: int):
     features, labels = clouds(classes, 300)
     new, _ = clouds(classes, 500, seed=1)
-    head = NearestNeighbours(9, target(classes), neighbours=4)  # an even number allows ties
+    head = NearestNeighbors(9, target(classes), n_neighbors=4)  # an even number allows ties
     head.fit(features, labels)
     fitted = KNeighborsClassifier(4).fit(features.numpy(), labels.numpy())
     predicted = head.probabilities(head(new)).argsort(dim=1, descending=True, stable=True)[:, 0]
@@ -85,6 +85,6 @@ def test_an_unfitted_head_is_an_error(kind):
 
 def test_too_few_samples_are_refused():
     with pytest.raises(InputError, match="2 samples are too few for 5 neighbors"):
-        NearestNeighbours(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([0, 1]))
+        NearestNeighbors(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([0, 1]))
     with pytest.raises(InputError, match="two classes or more"):
         SupportVectors(9, target(3)).fit(torch.zeros(2, 9), torch.tensor([1, 1]))

@@ -1,4 +1,4 @@
-"""Frames for the tests of all-sky files."""
+"""All-sky frames and files for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geovision.errors import InputError
 from geovision.readers.allsky import Frame
 
 START = datetime.datetime(2014, 3, 10, 6, 0, 0, 63119, tzinfo=datetime.UTC)
-SIZE = 24 * 32 * 2  # bytes of the pixels of a frame of `night`
+SIZE = 24 * 32 * 2  # bytes of pixel data per frame of `night`
 
 
 COLOUR = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -45,10 +45,10 @@ def header(comments: str = "", size: str = "4 3", maxval: str = "65535") -> byte
 
 
 def message(stream: Iterator[Frame]) -> tuple[int, str]:
-    """How many frames come before the error, and its text."""
+    """Return the number of frames before the error, and the error message."""
     number = -1
     with pytest.raises(InputError) as caught:
-        for number, _ in enumerate(stream):  # noqa: B007 - how far it came is what is asked
+        for number, _ in enumerate(stream):  # noqa: B007 - the number of frames is returned
             pass
     text = str(caught.value)
     assert "\n" not in text
@@ -66,7 +66,7 @@ def save_fits(path: Path, counts: np.ndarray, **keys: object) -> Path:
 
 
 class Pipe(io.RawIOBase):
-    """Bytes as a socket gives them: a few at a time, forwards only."""
+    """Stream that returns a few bytes per read and cannot seek, like a socket."""
 
     def __init__(self, content: bytes, then: Exception | None = None) -> None:
         self._inside, self._then = io.BytesIO(content), then

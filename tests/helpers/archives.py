@@ -1,4 +1,4 @@
-"""Small archives of all-sky frames that tests run a model over."""
+"""Small archives of all-sky frames for tests of archive predictions."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ SITES = {"gill": (56.38, -94.64), "fsmi": (60.03, -111.93)}
 CAMERAS = {"gill": "themis19", "fsmi": "themis10"}
 
 GREY = FrameConfig(channels="grey", stretches={"": Stretch(2000, 12000)})
-"""How `minutes` are read."""
+"""Frame options for files of `minutes`."""
 
 PICTURES = FrameConfig(pattern="{station}_%Y%m%d_%H%M%S.jpg")
-"""How `pictures` are read."""
+"""Frame options for files of `pictures`."""
 
 
 def small_model() -> GeoModel:
-    """An untrained model, whose answers are of several classes nevertheless."""
+    """Return an untrained model that predicts several classes."""
     torch.manual_seed(3)
     model = geovision.create("aurora-tiny", size=(32, 32))
-    skies = [coloured(sky(number, 32)) for number in range(32)]
+    skies = [colored(sky(number, 32)) for number in range(32)]
     pictures = torch.from_numpy(np.stack(skies)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         features = model.features({"image": pictures})
         features = features - features.mean(0)
-        # The directions in which these pictures differ, whatever the network makes of them.
+        # Use the directions of largest variance, whatever the features of the network are.
         directions = torch.linalg.svd(features, full_matrices=False).Vh[:3]
         weight = torch.randn(len(model.target.classes), 3) @ directions
         weight = 3 * weight / (features @ weight.T).std()
@@ -46,7 +46,7 @@ def small_model() -> GeoModel:
 
 
 def sky(number: int, side: int = 40) -> np.ndarray:
-    """16-bit counts of a bright band somewhere in a dark frame."""
+    """Return 16-bit counts of a dark frame with a bright band at a random position."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:side, :side] / side
     angle, place = rng.uniform(0, np.pi), rng.uniform(0.2, 0.8)
@@ -55,14 +55,14 @@ def sky(number: int, side: int = 40) -> np.ndarray:
     return counts.clip(0, 65535).astype(np.uint16)
 
 
-def coloured(counts: np.ndarray) -> np.ndarray:
-    """The same in greenish colours, uint8 ``(y, x, 3)``."""
-    grey = (counts >> 6).clip(0, 255).astype(np.uint8)
-    return np.stack([grey // 2, grey, grey // 3], axis=2)
+def colored(counts: np.ndarray) -> np.ndarray:
+    """Return counts as a greenish color image, uint8 ``(y, x, 3)``."""
+    gray = (counts >> 6).clip(0, 255).astype(np.uint8)
+    return np.stack([gray // 2, gray, gray // 3], axis=2)
 
 
 def frames_of(station: str, begin: datetime.datetime, number: int, *, first: int = 0) -> Iterator[Frame]:
-    """Frames three seconds apart."""
+    """Yield frames three seconds apart."""
     for index in range(number):
         yield Frame(
             sky(first + index),
@@ -80,7 +80,7 @@ def minute_name(station: str, begin: datetime.datetime) -> str:
 
 
 def minutes(folder: Path, number: int, frames: int = 5, *, stations: tuple[str, ...] = ("gill",)) -> Path:
-    """Streams of THEMIS, one a minute: ``folder/gill/20140310_0600_gill_themis19_full.pgm.gz``."""
+    """Write THEMIS streams, one per minute: ``folder/gill/20140310_0600_gill_themis19_full.pgm.gz``."""
     for place, station in enumerate(stations):
         own = folder / station
         own.mkdir(parents=True, exist_ok=True)
@@ -92,22 +92,24 @@ def minutes(folder: Path, number: int, frames: int = 5, *, stations: tuple[str, 
 
 
 def pictures(folder: Path, number: int, station: str = "kiruna") -> Path:
-    """Pictures in colour, one a file, ten minutes apart."""
+    """Write color images ten minutes apart, one per file."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(number):
         time = START + datetime.timedelta(minutes=10 * index)
-        Image.fromarray(coloured(sky(index))).save(folder / f"{station}_{time:%Y%m%d_%H%M%S}.jpg", quality=95)
+        Image.fromarray(colored(sky(index))).save(folder / f"{station}_{time:%Y%m%d_%H%M%S}.jpg", quality=95)
     return folder
 
 
 def break_off(path: Path) -> None:
-    """Cut a gzip file in its middle, as a copy that was interrupted."""
+    """Truncate a gzip file in its middle, like an interrupted copy."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def alike(table: pa.Table, other: pa.Table) -> bool:
-    """Whether two tables have the same rows; numbers of the model to 1e-5, for they depend a little on
-    which frames share a batch."""
+    """Return whether two tables have the same rows.
+
+    Predicted numbers may differ by 1e-5, because they depend slightly on the frames of a batch.
+    """
     numbers = [name for name in table.column_names if name.startswith("p_") or name == "confidence"]
     return table.drop_columns(numbers).equals(other.drop_columns(numbers)) and all(
         np.allclose(table[name].to_numpy(), other[name].to_numpy(), atol=1e-5, equal_nan=True)

@@ -1,4 +1,4 @@
-"""A data set that needs no file: squares of noise around the colour of their class."""
+"""Data set without files: noisy images around the color of their class."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CLASSES = ("red", "green", "blue")
 
 
 class Blobs(GeoDataset):
-    """Pictures of one prevailing colour, whole bytes as fractions, each its own split unit.
+    """Images of one dominant color, 8-bit values as fractions, each in its own group.
 
     Args:
-        n: Number of pictures.
-        noise: Standard deviation beside the colour's 0.3.
-        wrong: Fraction of the labels that are of another class.
-        unlabelled: Fraction whose label is missing.
+        n: Number of images.
+        noise: Standard deviation of the noise; the color contrast is 0.3.
+        wrong: Fraction of wrong labels.
+        unlabelled: Fraction of missing labels.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard("blobs", "Blobs", "", "", "", "picture", "none")
@@ -43,11 +43,11 @@ class Blobs(GeoDataset):
         self.target = ClassTarget(CLASSES)
         draw = np.random.default_rng(seed)
         self.labels = torch.from_numpy(draw.integers(0, 3, n))
-        colour = 0.35 + 0.3 * np.eye(3)[self.labels.numpy()][:, :, None, None]
-        pictures = (colour + noise * draw.standard_normal((n, 3, *size))).clip(0, 1)
+        color = 0.35 + 0.3 * np.eye(3)[self.labels.numpy()][:, :, None, None]
+        pictures = (color + noise * draw.standard_normal((n, 3, *size))).clip(0, 1)
         self.pictures = torch.from_numpy((pictures * 255).round().astype(np.uint8))
-        lies = torch.from_numpy(draw.random(n) < wrong)
-        self.labels = torch.where(lies, (self.labels + 1) % 3, self.labels)
+        wrong_labels = torch.from_numpy(draw.random(n) < wrong)
+        self.labels = torch.where(wrong_labels, (self.labels + 1) % 3, self.labels)
         self.known = torch.from_numpy(draw.random(n) >= unlabelled)
         self.reads = 0
 
@@ -81,7 +81,7 @@ class Blobs(GeoDataset):
 
 
 class Undecided(Blobs):
-    """Pictures whose near-duplicates stand under every class."""
+    """Images whose near-duplicates have the labels of all classes."""
 
     def soft_targets(self) -> np.ndarray:
         return np.full((len(self), 3), 1 / 3, dtype=np.float32)

@@ -12,7 +12,7 @@ __all__ = ["Ran", "ran"]
 
 
 class Ran(NamedTuple):
-    """How a command ended, and what it wrote to both streams."""
+    """Exit code and both output streams of a command."""
 
     code: int
     out: str
@@ -20,7 +20,7 @@ class Ran(NamedTuple):
 
 
 def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ran:
-    """Run one command; its arguments may be paths and numbers."""
+    """Run one command; the arguments may be paths and numbers."""
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     streams = capsys.readouterr()

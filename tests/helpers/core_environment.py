@@ -1,4 +1,4 @@
-"""An environment that shows a package the core libraries and hides every extra."""
+"""Virtual environment with the core libraries of a package and without its extras."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CoreEnvironment", "requirements"]
 
 
 def requirements(name: str, extras: frozenset[str] = frozenset()) -> Iterator[Requirement]:
-    """What a distribution needs here, with these of its extras."""
+    """Yield the requirements of a distribution on this platform, with the given extras."""
     for line in metadata.requires(name) or ():
         requirement = Requirement(line)
         marker = requirement.marker
@@ -26,7 +26,7 @@ def requirements(name: str, extras: frozenset[str] = frozenset()) -> Iterator[Re
 
 
 def closure(name: str) -> set[str]:
-    """Every distribution that a distribution needs, directly or not, without its extras."""
+    """Return all direct and indirect requirements of a distribution, without its extras."""
     done: set[tuple[str, frozenset[str]]] = set()
     ahead = [(name, frozenset[str]())]
     while ahead:
@@ -43,7 +43,7 @@ def closure(name: str) -> set[str]:
 
 
 def _installed(name: str) -> bool:
-    # A dependency behind a marker that some other installer evaluated differently is not there.
+    # A dependency is missing if another installer evaluated its marker differently.
     try:
         metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -53,7 +53,7 @@ def _installed(name: str) -> bool:
 
 @dataclass(frozen=True)
 class CoreEnvironment:
-    """A virtual environment whose site-packages are links to the core libraries of this one."""
+    """Virtual environment whose site-packages are links to the core libraries of this one."""
 
     folder: Path
 
@@ -76,7 +76,7 @@ class CoreEnvironment:
 
     def _link(self, distribution: metadata.Distribution) -> None:
         source = Path(str(distribution.locate_file("")))
-        # What lies outside site-packages are commands, which nothing here runs.
+        # Files outside site-packages are commands, which no test runs.
         tops = {path.parts[0] for path in distribution.files or () if path.parts[0] != ".."}
         for top in tops - {"__pycache__"}:
             link = self.site_packages / top
@@ -84,7 +84,7 @@ class CoreEnvironment:
                 link.symlink_to(source / top)
 
     def install(self, wheel: Path) -> None:
-        """Install a wheel and nothing that it needs."""
+        """Install a wheel without its requirements."""
         command = [
             sys.executable,
             "-m",
@@ -101,7 +101,7 @@ class CoreEnvironment:
         subprocess.run(command, check=True)
 
     def run(self, program: str, *, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run a program there, shut off from this environment's paths and variables."""
+        """Run a program, isolated from the paths and variables of this environment."""
         return subprocess.run(
             [self.python, "-I", "-c", program], cwd=cwd, capture_output=True, text=True, check=False
         )

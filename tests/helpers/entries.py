@@ -1,4 +1,4 @@
-"""Entries of the registry at a tiny size, with samples of the right form that mean nothing."""
+"""Tiny models of all registry entries, with random samples of the correct form."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = [
     "name_of",
     "plausible",
     "target_of",
+    "target_values",
     "tiny",
-    "truth_of",
 ]
 
 ENTRIES = list(registry.models().values())
@@ -34,7 +34,7 @@ def name_of(entry: ModelSpec | Task) -> str:
 
 
 def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = (), size: tuple[int, int] = SIZE) -> GeoModel:
-    """The entry's small form, the same weights each time, fitted where it cannot answer before."""
+    """Return the tiny model of an entry with fixed weights, fitted if predictions need it."""
     torch.manual_seed(0)
     task = registry.find_task(spec.task)
     model = build_model(spec, task, ModelConfig(model_args=spec.tiny_args, size=size, scalars=scalars)).eval()
@@ -46,7 +46,7 @@ def tiny(spec: ModelSpec, *, scalars: tuple[str, ...] = (), size: tuple[int, int
 
 
 class Drawn(GeoDataset):
-    """Samples of the right form without meaning."""
+    """Random samples of the correct form."""
 
     card = DatasetCard("drawn", "Drawn", "", "", "", "sample", "none")
 
@@ -58,7 +58,7 @@ class Drawn(GeoDataset):
             self.truth = torch.arange(count) % len(model.target.classes)
         else:
             factor = getattr(model.network, "factor", 1)
-            self.truth = truth_of(model, (count, 1, *(side * factor for side in first.shape[-2:])))
+            self.truth = target_values(model, (count, 1, *(side * factor for side in first.shape[-2:])))
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -82,8 +82,8 @@ class Drawn(GeoDataset):
         raise NotImplementedError
 
 
-def truth_of(model: GeoModel, shape: tuple[int, ...]) -> Tensor:
-    """Fields within the range of the target, masks of yes and no."""
+def target_values(model: GeoModel, shape: tuple[int, ...]) -> Tensor:
+    """Return random fields in the range of the target, or binary masks."""
     draw = torch.rand(shape, generator=torch.Generator().manual_seed(7))
     if isinstance(model.target, FieldTarget):
         return plausible(model.target.channel, shape, torch.Generator().manual_seed(7))
@@ -91,14 +91,14 @@ def truth_of(model: GeoModel, shape: tuple[int, ...]) -> Tensor:
 
 
 def plausible(channel: Channel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Values within two standard deviations of the mean, inside the hard range."""
+    """Return values within two standard deviations of the mean and the valid range."""
     low = max(channel.valid_range[0], channel.mean - 2 * channel.std)
     high = min(channel.valid_range[1], channel.mean + 2 * channel.std)
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
 def batch_of(spec: InputSpec, count: int, *, seed: int = 0) -> Tensor:
-    """A batch in physical units, axes as the input says."""
+    """Return a batch in physical units with the axes of the input."""
     generator = torch.Generator().manual_seed(seed)
     axes = [axis for axis in spec.layout.split() if axis != "channel"]
     sizes = {"y": (spec.size or SIZE)[0], "x": (spec.size or SIZE)[1]}
@@ -111,7 +111,7 @@ def inputs_of(model: GeoModel, count: int, *, seed: int = 0) -> dict[str, Tensor
 
 
 def target_of(model: GeoModel, values: Tensor) -> Tensor:
-    """A target that fits the answer: classes in turn, or a mask or field."""
+    """Return a target that matches the prediction: cyclic classes, or a mask or field."""
     if isinstance(model.target, ClassTarget):
         return torch.arange(len(values)) % len(model.target.classes)
-    return truth_of(model, (len(values), 1, *values.shape[-2:]))
+    return target_values(model, (len(values), 1, *values.shape[-2:]))

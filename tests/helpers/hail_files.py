@@ -1,4 +1,4 @@
-"""Files of the sources of hail samples, in the layouts that their readers know, of known fields."""
+"""Source files of hail samples with known fields, in the layouts of their readers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HOURS = np.datetime64("2023-06-17T06:00", "ns") + np.arange(4) * np.timedelta64(
 
 
 def cloud_top(latitude: Any, longitude: Any) -> Any:
-    """K, of a place."""
+    """Return the cloud top temperature of a position, in K."""
     return 250 + 20 * (latitude - LATITUDE) - 12 * (longitude - LONGITUDE)
 
 
 def agri_file(folder: Path, begin: str, slot: float = 133.0, header: float | None = None) -> Path:
-    """A region of FY-4B AGRI level 1 around (30 N, 112 E): `cloud_top`, 1 K colder in each band."""
+    """Write FY-4B AGRI level 1 around (30 N, 112 E): `cloud_top`, 1 K colder in each band."""
     import h5py
     import pyproj
 
@@ -29,7 +29,7 @@ def agri_file(folder: Path, begin: str, slot: float = 133.0, header: float | Non
     )
     to_degrees = pyproj.Transformer.from_crs(geos, 4326, always_xy=True)
     x, y = pyproj.Transformer.from_crs(4326, geos, always_xy=True).transform(LONGITUDE, LATITUDE)
-    factor = 10233137 / 2**16  # pixels a degree of the scan
+    factor = 10233137 / 2**16  # pixels per scan degree
     column, line = 1373.5 + np.degrees(x / height) * factor, 1373.5 - np.degrees(y / height) * factor
     first, top, side = int(column) - 40, int(line) - 40, 80
     columns, lines = np.meshgrid(first + np.arange(side), top + np.arange(side))
@@ -81,8 +81,10 @@ def agri_file(folder: Path, begin: str, slot: float = 133.0, header: float | Non
 
 
 def era5_fields(shift: float = 0.0) -> Any:
-    """Hours of air whose temperature falls by 6.5 K per km from 300 K at sea level, with wind that grows by
-    2 m s-1 per km; levels upward."""
+    """Return hourly fields on pressure levels, ordered upward, and at the ground.
+
+    The temperature decreases by 6.5 K per km from 300 K at sea level. The wind increases by 2 m s-1 per km.
+    """
     import xarray
 
     latitude, longitude = np.arange(31.0, 28.9, -0.25), np.arange(111.0, 113.1, 0.25)
@@ -117,7 +119,11 @@ def era5_fields(shift: float = 0.0) -> Any:
 
 
 def era5_files(folder: Path, *, new: bool) -> list[Path]:
-    """Two files in the names since August 2024, pressures downward, or before, pressures upward."""
+    """Write two files with new or old names.
+
+    New files have the names used since August 2024 and decreasing pressures. Old files have the earlier names
+    and increasing pressures.
+    """
     upper, ground = era5_fields()
     if new:
         names = {"time": "valid_time", "level": "pressure_level"}
@@ -131,7 +137,7 @@ def era5_files(folder: Path, *, new: bool) -> list[Path]:
 
 
 def era5_grib(path: Path) -> Path:
-    """The first hour on pressure levels as GRIB, a message for each variable and level."""
+    """Write the first hour on pressure levels as GRIB, one message per variable and level."""
     import eccodes
 
     upper, _ = era5_fields()
@@ -165,8 +171,11 @@ def era5_grib(path: Path) -> Path:
 
 
 def radar_grid(times: Any, levels: Any) -> Any:
-    """Reflectivity on a plane in metres around (30 N, 112 E), 30 dBZ east of it, no echo west, not covered in
-    the far north; the level stands in the decimals."""
+    """Return reflectivity on a plane in meters around (30 N, 112 E).
+
+    It is 30 dBZ in the east, no echo in the west and not covered in the far north. The decimals encode the
+    level.
+    """
     import pyproj
     import xarray
 

@@ -1,4 +1,4 @@
-"""A small Hub on loopback: the endpoints that huggingface-hub speaks for models, and ways to misbehave."""
+"""Small Hub on loopback: the model endpoints of huggingface-hub, with optional failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Hub", "Repository"]
 
 @dataclass
 class Repository:
-    """Commits of one repository; a file is bytes, large ones by their sha256."""
+    """Commits of one repository; files are bytes, large ones identified by their sha256."""
 
     private: bool = False
     gated: bool = False
@@ -36,17 +36,17 @@ class Repository:
 
 
 class Hub:
-    """The server, in a thread of its own.
+    """Server in a separate thread.
 
     Attributes:
-        repositories: By ``owner/name``.
-        requests: (method, path) of everything that was asked.
-        cut: Break the connection in the middle of the next so many large files.
+        repositories: Repositories by ``owner/name``.
+        requests: (method, path) of all requests.
+        cut: Number of large files whose transfer will be interrupted.
         blobs: Large files by sha256.
     """
 
     token = "hf_secret"
-    small = 10_000  # files from this size on are large
+    small = 10_000  # files of this size or more are large
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -64,7 +64,7 @@ class Hub:
 
     @property
     def elsewhere(self) -> str:
-        """The same by another name: the client treats a host of large files otherwise than the Hub."""
+        """URL under another host name, because the client treats hosts of large files differently."""
         return f"http://localhost:{self.server.server_port}"
 
     def close(self) -> None:
@@ -96,14 +96,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path))
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else self._chunks()
-        for pattern, answer in _ROUTES:
+        for pattern, handler in _ROUTES:
             if found := pattern.fullmatch(f"{self.command} {path}"):
-                answer(self, body, *found.groups())
+                handler(self, body, *found.groups())
                 return
         self._json({"error": "no such endpoint"}, 404)
 
     def _chunks(self) -> bytes:
-        """The body of a request that came in chunks."""
+        """Return the body of a chunked request."""
         if self.headers.get("Transfer-Encoding") != "chunked":
             return b""
         parts = []
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
-        self.send_header("Connection", "close")  # a server that is closed is gone
+        self.send_header("Connection", "close")  # no connection remains open when the server is closed
         if "Content_Length" not in headers:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"error": code}, status, X_Error_Code=code)
 
     def _repository(self, name: str) -> Repository | None:
-        """The repository where it may be seen; else the refusal is sent."""
+        """Return the repository if it is visible; otherwise send an error."""
         found = self.hub.repositories.get(name)
         known = self.headers.get("Authorization") == f"Bearer {self.hub.token}"
         if found is None or (found.private and not known):
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(data) < self.hub.small:
             self._send(200, data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=commit)
             return
-        # A large file says what it is, and lies elsewhere.
+        # For a large file, send its hash and size, and redirect to another host.
         oid = next((oid for oid, blob in self.hub.blobs.items() if blob == data), "")
         oid = oid or hashlib.sha256(data).hexdigest()
         self.hub.blobs.setdefault(oid, data)
@@ -194,13 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
     # --- writing --------------------------------------------------------------------------------
 
     def _create(self, body: bytes) -> None:
-        asked = json.loads(body)
+        request = json.loads(body)
         if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._json({"error": "Invalid credentials in Authorization header"}, 401)
             return
-        name = f"{asked['organization']}/{asked['name']}"
+        name = f"{request['organization']}/{request['name']}"
         status = 409 if name in self.hub.repositories else 200
-        private = bool(asked.get("private")) or asked.get("visibility") == "private"
+        private = bool(request.get("private")) or request.get("visibility") == "private"
         self.hub.repositories.setdefault(name, Repository(private=private))
         self._json({"url": f"{self.hub.url}/{name}"}, status)
 
@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _batch(self, body: bytes, _name: str) -> None:
-        asked = json.loads(body)["objects"]
+        objects = json.loads(body)["objects"]
         self._json(
             {
                 "transfer": "basic",
@@ -237,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
                             "verify": {"href": f"{self.hub.url}/verify"},
                         }
                     }
-                    for each in asked
+                    for each in objects
                 ],
             }
         )
@@ -249,8 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200 if right else 400)
 
     def _verify(self, body: bytes) -> None:
-        asked = json.loads(body)
-        right = len(self.hub.blobs.get(asked["oid"], b"")) == asked["size"]
+        request = json.loads(body)
+        right = len(self.hub.blobs.get(request["oid"], b"")) == request["size"]
         self._json({}, 200 if right else 400)
 
     def _commit(self, body: bytes, name: str, revision: str) -> None:
@@ -270,8 +270,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _ROUTES = [
-    (re.compile(pattern), answer)
-    for pattern, answer in (
+    (re.compile(pattern), handler)
+    for pattern, handler in (
         (r"(?:HEAD|GET) /([^/]+/[^/]+)/resolve/([^/]+)/(.+)", _Handler._resolve),
         (r"(?:HEAD|GET) /cdn/(\w+)", _Handler._cdn),
         (r"POST /api/repos/create", _Handler._create),

@@ -1,4 +1,4 @@
-"""A training that a process of its own can run and kill."""
+"""Training that a separate process runs and kills."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from helpers.training import tiny
 
 __all__ = ["RECIPE", "STEPS", "die_at_step", "die_while_writing", "run"]
 
-# Everything that has a state: two stages, chance, an average, the best weights, momentum.
+# All components with a state: two stages, random numbers, averages, best weights, momentum.
 RECIPE = Recipe(
     stages=(
         Stage(epochs=2, train="head", batch_size=16, lr=1e-2),
@@ -29,7 +29,7 @@ RECIPE = Recipe(
     keep="best",
     precision="32-true",
 )
-STEPS = (4, 8)  # an epoch of each stage, of 64 samples
+STEPS = (4, 8)  # per epoch of each stage, for 64 samples
 
 
 def run(folder: Path, *, resume: bool = False):

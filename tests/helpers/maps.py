@@ -1,4 +1,4 @@
-"""A data set of fields and one of masks that need no file, and tasks for them."""
+"""Data sets of fields and masks without files, and tasks for them."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ SIDE, FACTOR, TIMES = 6, 2, 3
 
 
 class Coarse(nn.Module):
-    """Two convolutions on an interpolated field, or on the mean over times of what is there.
+    """Two convolutions on an interpolated field, or on its mean over time.
 
-    A second input may be missing; where the first has nothing, the answer means nothing.
+    A second input may be missing. Predictions are valid where the first input is valid.
     """
 
     def __init__(self, inputs: Sequence[InputSpec], *, factor: int, width: int = 8) -> None:
@@ -84,7 +84,7 @@ class Coarse(nn.Module):
 
 
 class Repeated(nn.Module):
-    """The first channel, each cell several times; or its mean over the training set, on its grid."""
+    """First channel with repeated cells."""
 
     num_features = 1
 
@@ -97,6 +97,8 @@ class Repeated(nn.Module):
 
 
 class Climatology(Repeated):
+    """Mean of the training set on its grid."""
+
     def __init__(self, name: str, factor: int) -> None:
         super().__init__(name, factor)
         self.register_buffer("usual", torch.zeros(1, SIDE * factor, SIDE * factor))
@@ -202,7 +204,7 @@ GRIDS = GridPair(
 
 
 class Maps(GeoDataset):
-    """Smooth positive fields; four samples a unit. Two corner cells of the truth are never there."""
+    """Smooth positive fields, four samples per group."""
 
     card: ClassVar[DatasetCard] = DatasetCard("maps", "Maps", "", "", "", "four in a row", "none")
 
@@ -234,6 +236,8 @@ class Maps(GeoDataset):
 
 
 class Fields(Maps):
+    """Fields whose targets always miss two corner cells."""
+
     task: ClassVar[str] = "afield"
     target = TARGETS["field"]
 
@@ -251,7 +255,7 @@ class Fields(Maps):
 
 
 class Masks(Maps):
-    """Echoes at several times, one of which is missing in every second sample, and relief in some."""
+    """Echoes at several times, one of them missing in every second sample, and relief in some."""
 
     task: ClassVar[str] = "amask"
     target = TARGETS["mask"]

@@ -1,4 +1,4 @@
-"""Writes small ODIM_H5 volumes, so that the real reader reads them back."""
+"""Small ODIM_H5 volumes for tests of the reader."""
 
 from __future__ import annotations
 
@@ -25,15 +25,23 @@ def write(
     quantity: str = "DBZH",
     nodata: int = NODATA,
 ) -> Path:
-    """A volume whose gates are `reflectivity(azimuth, slant_range, elevation)`, dBZ; `-inf` is undetect,
-    NaN is nodata.
+    """Write a volume of `reflectivity(azimuth, slant_range, elevation)`.
 
     Args:
-        path: To write.
-        reflectivity: Of ``(ray, 1)`` degrees, ``(1, gate)`` m and degrees.
-        time: Begin of the volume, UTC.
-        site: Latitude, longitude, altitude.
-        gate_length: m.
+        path: Output file.
+        reflectivity: Function of azimuth ``(ray, 1)`` in degrees, slant range ``(1, gate)`` in m and
+            elevation in degrees. It returns dBZ; -inf is undetect and NaN is nodata.
+        elevations: Elevations of the sweeps, in degrees.
+        time: Start of the volume, UTC.
+        site: Latitude and longitude in degrees, altitude in m.
+        rays: Number of rays per sweep.
+        gates: Number of gates per ray.
+        gate_length: Gate length, in m.
+        quantity: ODIM quantity.
+        nodata: Stored count of nodata.
+
+    Returns:
+        The path.
     """
     import h5py
 
@@ -90,8 +98,15 @@ def _packed(dbz: np.ndarray, nodata: int) -> np.ndarray:
 
 
 def storm(east: float, north: float, *, aloft: float, peak: float = 65.0, radius: float = 6000.0) -> Beam:
-    """A cell of reflectivity around a point, m from the radar, strongest at a height, m above the radar;
-    no echo elsewhere."""
+    """Return the reflectivity of a storm cell without other echoes.
+
+    Args:
+        east: Distance east of the radar, in m.
+        north: Distance north of the radar, in m.
+        aloft: Height of the maximum above the radar, in m.
+        peak: Maximum reflectivity, in dBZ.
+        radius: Distance at which the reflectivity is 15 dB lower, in m.
+    """
 
     def reflectivity(azimuth: np.ndarray, along: np.ndarray, elevation: float) -> np.ndarray:
         angle, tilt = np.radians(azimuth), np.radians(elevation)

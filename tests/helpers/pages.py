@@ -1,4 +1,4 @@
-"""The page in headless Chromium, for tests."""
+"""Web page in headless Chromium, for tests."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ __all__ = [
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+RESULT = ",".join(("#answer:not([hidden])", "#error:not([hidden])"))
 OWN = Path(geovision.__file__).parent / "web" / "ort"
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install Debian's package")
@@ -43,18 +44,18 @@ both_ways = pytest.mark.parametrize("mode", ["server", pytest.param("device", ma
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser for as long as tests need it."""
+    """Start a browser for the duration of tests."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # A container's root has no sandbox of its own to give.
+        # The root user of a container has no sandbox.
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started
         started.close()
 
 
 def opened(browser: Browser, server: Server, size: dict[str, int], **options) -> Page:
-    """The page, ready to be asked."""
+    """Open the page and wait until it accepts files."""
     page = browser.new_context(viewport=size, **{"locale": "en-GB"} | options).new_page()
     page.goto(server.url)
     page.wait_for_selector("#file:not([disabled])", state="attached", timeout=60_000)
@@ -62,13 +63,13 @@ def opened(browser: Browser, server: Server, size: dict[str, int], **options) ->
 
 
 def choose(page: Page, file: Path) -> None:
-    """Give it a file, and wait for what it says."""
+    """Select a file and wait for the prediction or an error."""
     page.set_input_files("#file", str(file))
-    page.wait_for_selector("#answer:not([hidden]), #error:not([hidden])", timeout=60_000)
+    page.wait_for_selector(RESULT, timeout=60_000)
 
 
 def shares(page: Page) -> dict[str, str]:
-    """The bars: name of a class to its share in words."""
+    """Return the displayed probability text of each class."""
     return {
         item.locator("span").nth(0).inner_text(): item.locator("span").nth(1).inner_text()
         for item in page.locator("#likely li").all()

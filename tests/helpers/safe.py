@@ -1,4 +1,4 @@
-"""Sentinel-1 SAFE folders on disk, small and of known content, for the tests of what reads them."""
+"""Small Sentinel-1 SAFE folders of known content for tests of readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helpers.scenes import quiet
 NAME = "S1A_EW_GRDM_1SDH_20200110T050607_20200110T050637_030737_038635_4B5C.SAFE"
 _STEM = "s1a-ew-grd-{pol}-20200110t050607-20200110t050637-030737-038635-00{number}"
 _RADIUS = 6_371_000.0
-_TIE_POINTS = 11  # along each side
+_TIE_POINTS = 11  # per side
 
 _MANIFEST = """<?xml version="1.0" encoding="UTF-8"?>
 <xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1" xmlns:safe="http://www.esa.int/safe/sentinel-1.0">
@@ -31,13 +31,14 @@ _MANIFEST = """<?xml version="1.0" encoding="UTF-8"?>
 
 @dataclass(frozen=True)
 class Swath:
-    """What a side-looking radar sees: lines along a great circle, samples away from it, on a sphere.
+    """Swath of a side-looking radar on a sphere: lines along a great circle, samples across it.
 
     Args:
-        longitude, latitude: Of the middle of the first pixel, degrees.
-        heading: Of the lines, degrees from north.
-        spacing: Of lines and samples, metres.
-        shape: (lines, samples).
+        longitude: Longitude of the center of the first pixel, in degrees.
+        latitude: Latitude of the center of the first pixel, in degrees.
+        heading: Direction of the lines, in degrees from north.
+        spacing: Spacing of lines and samples, in m.
+        shape: Numbers of lines and samples.
     """
 
     longitude: float
@@ -47,7 +48,7 @@ class Swath:
     shape: tuple[int, int]
 
     def place(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Longitude and latitude of the middles of pixels."""
+        """Return longitude and latitude of pixel centers."""
         along, across = rows * self.spacing / _RADIUS, columns * self.spacing / _RADIUS
         east, north, turn = np.radians([self.longitude, self.latitude, self.heading])
         up = np.array([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
@@ -63,17 +64,17 @@ class Swath:
 
 
 def calibration(columns: np.ndarray) -> np.ndarray:
-    """The sigma nought vector, by sample."""
+    """Return the sigma nought vector by sample."""
     return 300.0 + 0.1 * columns
 
 
 def noise(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """What is subtracted from the squared digital numbers: by sample, times by line."""
+    """Return the noise in squared digital numbers: a range vector times an azimuth vector."""
     return (400.0 - 0.2 * columns) * (1.0 + 0.001 * rows)
 
 
 def write_safe(folder: Path, swath: Swath, numbers: Mapping[str, np.ndarray], name: str = NAME) -> Path:
-    """A folder of digital numbers ``(line, sample)``, uint16, by polarisation, such as ``"hh"``."""
+    """Write a folder of digital numbers ``(line, sample)``, uint16, by polarization such as ``"hh"``."""
     root = folder / name
     for part in ("measurement", "annotation/calibration"):
         (root / part).mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def _annotation(swath: Swath) -> str:
 
 
 def _vectors(swath: Swath) -> tuple[np.ndarray, np.ndarray]:
-    """Lines and samples of the vectors, which reach beyond the image, as real ones do."""
+    """Return lines and samples of the vectors, which extend beyond the image as in real files."""
     lines, samples = swath.shape
     return np.arange(0, lines + 400, 400), np.arange(0, samples + 40, 40)
 

@@ -1,4 +1,4 @@
-"""Small scenes on disk, drawn by formula, for the tests of what reads them."""
+"""Small computed scenes on disk for tests of readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CORNER = Affine(40.0, 0, 400_000.0, 0, -40.0, 8_000_000.0)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """rasterio warns of scenes that have no place, which is what some tests want."""
+    """Suppress the warning of rasterio about scenes without georeferencing, which some tests need."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -36,7 +36,7 @@ def save(
     nodata: float | None = None,
     **profile: object,
 ) -> Path:
-    """Bands ``(band, y, x)`` as a tiled GeoTIFF."""
+    """Write bands ``(band, y, x)`` as a tiled GeoTIFF."""
     settings = {"tiled": True, "blockxsize": 64, "blockysize": 64} | profile
     with (
         quiet(),
@@ -60,7 +60,7 @@ def save(
 
 
 def places(crs: str, place: Affine, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Longitude and latitude of the middles of all cells."""
+    """Return longitude and latitude of all cell centers."""
     columns, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     x, y = place.a * columns + place.b * rows + place.c, place.d * columns + place.e * rows + place.f
     if crs == "EPSG:4326":
@@ -70,14 +70,14 @@ def places(crs: str, place: Affine, shape: tuple[int, int]) -> tuple[np.ndarray,
 
 
 def sphere(longitude: np.ndarray, latitude: np.ndarray) -> np.ndarray:
-    """A smooth power on the globe, the same whatever the projection, with no seam."""
+    """Return a smooth power on the globe, continuous and independent of the projection."""
     east, north = np.radians(longitude), np.radians(latitude)
     x, y = np.cos(north) * np.cos(east), np.cos(north) * np.sin(east)
     return 0.05 * (1.2 + np.sin(20 * x) * np.cos(20 * y))
 
 
 def save_sphere(path: Path, crs: str, place: Affine, shape: tuple[int, int]) -> Path:
-    """That power as a scene: co-polarised, and a tenth of it cross-polarised."""
+    """Write the power of `sphere` as co-polarized band, and a tenth of it as cross-polarized band."""
     power = sphere(*places(crs, place, shape))
     return save(path, np.stack([power / 10, power]).astype(np.float32), crs=crs, place=place)
 
@@ -91,7 +91,7 @@ def disc(
     low: float = -25.0,
     high: float = -8.0,
 ) -> np.ndarray:
-    """Decibels ``(2, y, x)`` of a bright disc on a dark sea."""
+    """Return decibels ``(2, y, x)`` of a bright disc on a dark sea."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     inside = np.hypot(rows + 0.5 - row, columns + 0.5 - column) <= radius
     one = np.where(inside, np.float32(high), np.float32(low))

@@ -1,4 +1,4 @@
-"""A server on loopback, with the real stack from socket to graph, for as long as a test needs it."""
+"""Server on loopback for the duration of a test, with the full stack from socket to model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Reply", "Server", "serving"]
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """Response of the server."""
 
     status: int
     headers: dict[str, str]
@@ -38,7 +38,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Server:
-    """Where it listens."""
+    """Address of a running server."""
 
     port: int
 
@@ -46,18 +46,20 @@ class Server:
     def url(self) -> str:
         return f"http://localhost:{self.port}/"
 
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             reply = connection.getresponse()
-            told = {name.lower(): value for name, value in reply.getheaders()}
-            return Reply(reply.status, told, reply.read())
+            received = {name.lower(): value for name, value in reply.getheaders()}
+            return Reply(reply.status, received, reply.read())
         finally:
             connection.close()
 
     def predict(self, picture: bytes) -> Reply:
-        return self.ask("POST", "/api/predict", picture, {"Content-Type": "application/octet-stream"})
+        return self.request("POST", "/api/predict", picture, {"Content-Type": "application/octet-stream"})
 
 
 @contextmanager
@@ -67,18 +69,21 @@ def serving(
     *,
     mode: Mode = "server",
     limits: ServerLimits | None = None,
-    answer_all: Any = None,
+    predict_batch: Any = None,
 ) -> Iterator[Server]:
     """Serve an exported model.
 
     Args:
-        folder: For the page's files.
-        answer_all: In place of the model's own.
+        file: Exported model.
+        folder: Folder for the files of the page.
+        mode: Place of inference.
+        limits: Limits of the server. Default: no rate limit.
+        predict_batch: Replacement for the batch prediction of the model. Default: None.
     """
     limits = limits or ServerLimits(rate_limit=0)
-    answers = BatchPredictor(file, limits)
-    site = write_site(folder, answers.metadata, mode, file)
-    app = build_app(answers.metadata, answer_all or answers.predict_batch, site, limits)
+    predictor = BatchPredictor(file, limits)
+    site = write_site(folder, predictor.metadata, mode, file)
+    app = build_app(predictor.metadata, predict_batch or predictor.predict_batch, site, limits)
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = uvicorn.Server(uvicorn_config(app, limits, ServerAddress()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

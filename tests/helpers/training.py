@@ -1,4 +1,4 @@
-"""Trainings of a small classifier, and comparisons of what they leave."""
+"""Training of a small classifier, and comparisons of the results."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def column(folder: Path, name: str) -> list[float]:
 
 
 class ClassMeans(nn.Module):
-    """Scores by the distance to the mean colour of each class."""
+    """Classifier by the distance to the mean color of each class."""
 
     num_features = 3
 
@@ -67,9 +67,9 @@ class ClassMeans(nn.Module):
 
     def fit(self, data) -> None:
         samples = [data[index] for index in range(len(data))]
-        colours = torch.stack([sample["inputs"]["image"].mean((1, 2)) for sample in samples])
+        colors = torch.stack([sample["inputs"]["image"].mean((1, 2)) for sample in samples])
         labels = torch.stack([sample["target"] for sample in samples])
-        self.means.copy_(torch.stack([colours[labels == label].mean(0) for label in range(3)]))
+        self.means.copy_(torch.stack([colors[labels == label].mean(0) for label in range(3)]))
 
     def forward(self, inputs, *, valid=None, context=None):
         return -torch.cdist(inputs["image"].mean((2, 3)), self.means).square()

@@ -17,10 +17,10 @@ _SPEECH = r"say|says|said|saying|tell|tells|told|telling|ask|asks|asked|asking|h
 _ANSWERS = r"answer|answers|answered|answering|unanswered"
 _POSES = r"stand|stands|stood|standing"
 _WORDS = re.compile(
-    rf"(?<![-\w])({_SPEECH}|{_ANSWERS}|{_POSES}|one's own|one\u2019s own|nor)(?![-\w])", re.IGNORECASE
+    rf"(?<![-\w])({_SPEECH}|{_ANSWERS}|{_POSES}|one['\u2019]s\sown|nor)(?![-\w])", re.IGNORECASE
 )
 _OPENING = re.compile(r"(?:^|[.!?:]\s+)(Of|What|Where|Whose|Nor)\s")
-_ENTRY = re.compile(r"^\s*[\w*, ]+: (Of|What|Where|Whose|As of|As in|Is told)\b")
+_ENTRY = re.compile(r"^\s*[\w*, ]+: (Of|What|Where|Whose|As of|As in|Is\stold)\b")
 _IDENTIFIER = re.compile(rf"(?:^|_)({_SPEECH}|{_ANSWERS})(?:$|_)")
 _CODE = re.compile(r"``[^`]*``|`[^`]*`|https?://\S+|<[^>]*>")
 

@@ -1,4 +1,4 @@
-"""The engine of archives works with any producer of rows, not with frames of the sky alone."""
+"""The archive engine works with any row producer, not only with sky frames."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_row_with_an_error_marks_its_file_as_bad(model: GeoModel, arrays: Path
     assert summary.frames == 7
 
 
-def test_a_failed_trial_ends_the_run_before_anything_is_written(model: GeoModel, tmp_path: Path):
+def test_a_failed_trial_stops_the_run_before_writing(model: GeoModel, tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.csv").write_text("1")
     with pytest.raises(InputError, match="none of 1 files is an array"):

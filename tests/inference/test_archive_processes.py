@@ -1,4 +1,4 @@
-"""Archives by processes that are killed, run out of memory or of disk: nothing twice, nothing lost."""
+"""Archive processes that are killed or run out of memory or disk: no row is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty files of which one is broken. Not to be written to."""
+    """Sixty files, one of them damaged; tests must not write to them."""
     folder = minutes(tmp_path_factory.mktemp("streams"), MINUTES, FRAMES)
     break_off(broken(folder))
     return folder
@@ -51,7 +51,7 @@ def broken(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def serial(model_folder: Path, streams: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """What one process makes of it in one go."""
+    """Table of an uninterrupted run in one process."""
     return run(model_folder, streams, tmp_path_factory.mktemp("serial"), ExecutorConfig(0))[1]
 
 
@@ -71,7 +71,7 @@ def run(
 
 
 def begun(model_folder: Path, streams: Path, out: Path, workers: int) -> subprocess.Popen[str]:
-    """The command, as a process of its own, a shard a file."""
+    """Start the command in a separate process with one file per shard."""
     program = [sys.executable, "-c", "from geovision.cli import main; main()"]
     command = ["archive", str(model_folder), str(streams), "--out", str(out), *DECLARED]
     return subprocess.Popen(
@@ -88,7 +88,7 @@ def finished(out: Path) -> int:
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    """Wait, but not for a process that has ended."""
+    """Wait for a condition; fail if the process has exited."""
     while not condition():
         if process.poll() is not None:
             pytest.fail(f"ended with {process.returncode}: {process.stderr and process.stderr.read()}")
@@ -100,7 +100,7 @@ def workers_of(driver: int) -> list[psutil.Process]:
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_killed_driver_and_killed_worker_cost_no_row_and_double_none(
+def test_a_killed_driver_or_worker_loses_and_duplicates_no_row(
     model_folder: Path, streams: Path, serial: pa.Table, tmp_path: Path
 ):
     first = begun(model_folder, streams, tmp_path, 1)
@@ -129,7 +129,7 @@ def test_killed_driver_and_killed_worker_cost_no_row_and_double_none(
     assert set(bad["path"].to_pylist()) == {str(broken(streams))}
 
 
-def test_a_file_that_exhausts_the_memory_is_given_up_and_the_others_are_done(
+def test_a_file_that_exhausts_the_memory_is_skipped_and_the_others_are_processed(
     model_folder: Path, tmp_path: Path
 ):
     folder = minutes(tmp_path / "in", 6, FRAMES)
@@ -171,7 +171,7 @@ if __name__ == "__main__":
     assert geovision.read_table(tmp_path / "out").equals(geovision.read_table(tmp_path / "serial"))
 
 
-def test_a_disk_that_fills_up_keeps_what_is_finished(
+def test_a_full_disk_keeps_finished_shards(
     model_folder: Path, streams: Path, serial: pa.Table, small_disk: Path
 ):
     out, filler = small_disk / "table", small_disk / "filler"
@@ -197,15 +197,15 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
 
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A Dask scheduler with one worker, which does two pieces at once: its address, and its process."""
-    told = tmp_path / "scheduler.json"
+    """Address and process of a Dask scheduler with one worker that runs two tasks in parallel."""
+    scheduler_file = tmp_path / "scheduler.json"
     dask, quiet = [sys.executable, "-m", "dask"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    options = ["--scheduler-file", str(told), "--host", "127.0.0.1", "--dashboard-address", ":0"]
+    options = ["--scheduler-file", str(scheduler_file), "--host", "127.0.0.1", "--dashboard-address", ":0"]
     first = subprocess.Popen([*dask, "scheduler", *options, "--port", "0"], **quiet)
     second = subprocess.Popen([*dask, "worker", *options, "--nworkers", "1", "--nthreads", "2"], **quiet)
     try:
-        until(told.exists, first)
-        address = json.loads(told.read_text())["address"]
+        until(scheduler_file.exists, first)
+        address = json.loads(scheduler_file.read_text())["address"]
         with Client(address, timeout=60) as client:
             client.wait_for_workers(1, timeout=60)
         yield address, first
@@ -215,7 +215,7 @@ def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
             process.wait(30)
 
 
-def test_a_scheduler_that_is_there_is_used_until_it_goes(
+def test_a_running_scheduler_is_used_until_it_stops(
     model_folder: Path,
     streams: Path,
     serial: pa.Table,
@@ -239,7 +239,7 @@ def test_a_scheduler_that_is_there_is_used_until_it_goes(
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense"])
-def test_a_scheduler_that_is_not_there_is_told(
+def test_a_missing_scheduler_is_reported(
     model_folder: Path, streams: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(executor, "CONNECT_TIMEOUT", 1)
@@ -254,20 +254,20 @@ def test_too_little_memory_for_any_worker_is_refused(model_folder: Path, streams
         run(model_folder, streams, tmp_path, ExecutorConfig(1, memory_limit="much"))
 
 
-# --- the engine by itself -----------------------------------------------------------------------
+# --- the engine alone ---------------------------------------------------------------------------
 
 
 def inverse(number: int) -> float:
     return 1 / number
 
 
-def test_a_piece_that_fails_is_told_and_the_others_are_done():
+def test_a_failed_item_is_reported_and_the_others_are_processed():
     done = {each.item: each for each in executor.run(inverse, iter([1, 0, 2]), ExecutorConfig(0))}
     assert (done[1].result, done[2].result) == (1.0, 0.5)
     assert done[0].error == "ZeroDivisionError: division by zero"
 
 
-def test_no_more_pieces_are_taken_than_are_needed():
+def test_items_are_read_only_when_needed():
     taken = []
 
     def pieces() -> Iterator[int]:
@@ -291,7 +291,7 @@ def examples_of_errors() -> Iterator[GeovisionError]:
 
 
 @pytest.mark.parametrize("error", list(examples_of_errors()), ids=lambda error: type(error).__name__)
-def test_every_error_travels_between_processes(error: GeovisionError):
+def test_every_error_passes_between_processes(error: GeovisionError):
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == str(error)

@@ -1,4 +1,4 @@
-"""Files of rain through a model: what is kept, and that pieces make no difference."""
+"""Predictions for files of rain: metadata are kept, and results do not depend on chunks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fine(path: Path) -> xr.DataArray:
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
-def test_what_comes_out_is_what_the_model_says_day_by_day(
+def test_the_output_equals_daily_predictions_of_the_model(
     suffix: str, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_CHUNK_BYTES", 7 * 4 * (8 * 12 + 32 * 48))
@@ -50,16 +50,16 @@ def test_what_comes_out_is_what_the_model_says_day_by_day(
     )
     found = fine(summary.out)
     assert (summary.fields, summary.variables) == (80, ("precipitation",))
-    assert len(seen) == 12  # pieces of seven days
+    assert len(seen) == 12  # chunks of seven days
     assert seen[-1] == (80, 80)
     assert found.attrs["units"] == "mm day-1"
-    truth = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")
-    assert np.allclose(found["lat"], truth["lat"])
-    assert np.allclose(found["lon"], truth["lon"])
-    assert (found["time"].values == truth["time"].values).all()
+    target = xr.open_dataset(coarse.root / "rain_fine.nc", engine="h5netcdf")
+    assert np.allclose(found["lat"], target["lat"])
+    assert np.allclose(found["lon"], target["lon"])
+    assert (found["time"].values == target["time"].values).all()
     for day in (0, 11, 79):
-        (answer,) = model.predict({"fields": coarse[day]["inputs"]["fields"]})
-        assert np.allclose(found[day].values, answer.values, atol=1e-4, equal_nan=True)
+        (prediction,) = model.predict({"fields": coarse[day]["inputs"]["fields"]})
+        assert np.allclose(found[day].values, prediction.values, atol=1e-4, equal_nan=True)
 
 
 def test_calendar_attributes_members_and_units_are_kept(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_quantiles_and_members_are_variables_and_an_axis(coarse: CoarseRain, tmp
     assert not (tmp_path / "none.nc").exists()
 
 
-def test_members_by_dropout_do_not_depend_on_pieces(
+def test_dropout_members_do_not_depend_on_chunks(
     coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.manual_seed(0)  # some networks that nobody trained are dry everywhere, and so are their members
+    torch.manual_seed(0)  # some untrained networks are dry everywhere, and so are their members
     model = geovision.create("downscale-tiny", model_args={"dropout": 0.3}, **coarse.model_kwargs())
     fit_statistics(model, coarse)
     given = {"pr": coarse.root / "rain_coarse.nc"}
@@ -134,20 +134,20 @@ def test_members_by_dropout_do_not_depend_on_pieces(
 
 
 @pytest.mark.parametrize(("cells", "most"), [(5 * 32 * 48, 5), (100, 1), (2**18, 32)])
-def test_large_fields_are_few_at_a_time(
+def test_large_fields_are_predicted_in_small_batches(
     cells: int, most: int, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_MAX_BATCH_CELLS", cells)
     model = geovision.create("downscale-tiny", **coarse.model_kwargs())
     fit_statistics(model, coarse)
     seen: list[int] = []
-    model.network.register_forward_hook(lambda _, given, answer: seen.append(len(answer)))
+    model.network.register_forward_hook(lambda _, given, prediction: seen.append(len(prediction)))
     predict_grid(model, {"pr": coarse.root / "rain_coarse.nc"}, tmp_path / "out.nc")
     assert max(seen) == most
-    assert sum(seen) == 81  # the first is asked before, for the names of the answer
+    assert sum(seen) == 81  # one extra prediction, for the names of the output variables
 
 
-def test_quantile_delta_takes_the_period_of_the_file(tmp_path: Path) -> None:
+def test_quantile_delta_uses_the_period_of_the_file(tmp_path: Path) -> None:
     data = BiasedRain(BiasedRain.synthetic(tmp_path / "biased", 80, seed=3))
     model = geovision.create("biascorrect-quantile-delta", **data.model_kwargs())
     geovision.train(model, data, progress=False)
@@ -159,7 +159,7 @@ def test_quantile_delta_takes_the_period_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_pieces_at_once_are_those_one_after_another(
+def test_parallel_chunks_equal_sequential_chunks(
     threads: int, coarse: CoarseRain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = geovision.train(
@@ -180,7 +180,7 @@ def test_pieces_at_once_are_those_one_after_another(
     assert np.array_equal(fine(tmp_path / "whole.zarr"), fine(tmp_path / "pieces.zarr"), equal_nan=True)
 
 
-def test_a_bad_value_in_the_last_piece_leaves_an_earlier_result(
+def test_a_bad_value_in_the_last_chunk_keeps_the_existing_result(
     coarse: CoarseRain, bilinear: GeoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "_CHUNK_THRESHOLD", 4096)

@@ -1,4 +1,4 @@
-"""Registered models of hail and rain on maps larger than a window: who asked, and how, cannot be seen."""
+"""Hail and rain models on maps larger than a window: results do not depend on the execution."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def models() -> dict[str, GeoModel]:
 
 
 def source(model: GeoModel, shape: tuple[int, int] = SHAPE) -> ArraySource:
-    """Plausible inputs: a corner that the first does not cover, of sources one that is nowhere."""
+    """Plausible inputs: the first input misses a corner, and one source is missing entirely."""
     generator = torch.Generator().manual_seed(4)
     inputs = {}
     for spec in model.inputs:
@@ -65,25 +65,27 @@ def bands(files) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", FINER)
-def test_one_window_is_what_the_model_says(name: str, models: dict[str, GeoModel], tmp_path: Path):
+def test_one_window_equals_the_prediction_of_the_model(
+    name: str, models: dict[str, GeoModel], tmp_path: Path
+):
     model, size = models[name], (32, 32)
     given = source(model, size)
     found = predict_raster(model, given, tmp_path / "a", size=size, precision="float32")
-    answer, count = bands(found.files)
+    predicted, count = bands(found.files)
     inputs = {key: torch.from_numpy(np.nan_to_num(values))[None] for key, values in given.inputs.items()}
     valid = {key: torch.from_numpy(np.isfinite(values))[None] for key, values in given.inputs.items()}
     with torch.no_grad():
         output = model(inputs, valid=valid)
     expected = model.head.estimate(output.values)[0, 0].numpy()
-    assert answer.shape == expected.shape == tuple(FINER[name] * side for side in size)
-    there = np.isfinite(answer)
+    assert predicted.shape == expected.shape == tuple(FINER[name] * side for side in size)
+    there = np.isfinite(predicted)
     assert there.mean() > 0.8
     assert np.array_equal(count > 0, there)
-    np.testing.assert_allclose(answer[there], expected[there], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(predicted[there], expected[there], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FINER)
-def test_neither_batches_nor_the_order_of_windows_can_be_seen(
+def test_results_do_not_depend_on_batches_or_window_order(
     name: str, models: dict[str, GeoModel], tmp_path: Path
 ):
     model = models[name]
@@ -122,7 +124,7 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", FINER)
-def test_a_dask_cluster_answers_as_this_process(
+def test_a_dask_cluster_gives_the_results_of_this_process(
     name: str, models: dict[str, GeoModel], tmp_path: Path, scheduler: str
 ):
     model = models[name]
@@ -137,7 +139,7 @@ def test_a_dask_cluster_answers_as_this_process(
     np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-7)
 
 
-def test_a_network_that_was_trained_between_two_grids_has_no_windows(tmp_path: Path):
+def test_a_network_trained_between_two_grids_is_refused(tmp_path: Path):
     coarse = LatLon((10.0, 11.0, 12.0, 13.0), (0.0, 1.0, 2.0, 3.0))
     fine = LatLon(tuple(np.arange(9.5, 13.5, 0.5)), tuple(np.arange(-0.5, 3.5, 0.5)))
     arch = {"widths": [4, 6, 8], "factor": 2}

@@ -1,4 +1,4 @@
-"""Answers that are maps, as files: what stands in them, where they lie, and what is told."""
+"""Files of predicted maps: content, georeferencing and error messages."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def folder(model: GeoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model.save(tmp_path_factory.mktemp("model") / "hail")
 
 
-def test_a_mask_lies_where_and_when_its_sample_does(model, samples):
+def test_a_mask_has_the_grid_and_time_of_its_sample(model, samples):
     for path in samples:
-        (answer,) = model.predict(path)
+        (prediction,) = model.predict(path)
         sample = hail_samples.read_sample(path)
-        assert answer.grid == Grid(tuple(sample.latitude), tuple(sample.longitude))
-        assert answer.time == sample.time[-1]
-        plain = answer.as_dict()
+        assert prediction.grid == Grid(tuple(sample.latitude), tuple(sample.longitude))
+        assert prediction.time == sample.time[-1]
+        plain = prediction.as_dict()
         assert plain["time"] == str(sample.time[-1].astype("datetime64[s]"))
         assert plain["latitude"] == list(sample.latitude)
     sample = HailSamples(samples[0].parent)[0]
-    (answer,) = model.predict(sample["inputs"])  # of arrays nobody knows where they lie
-    assert (answer.grid, answer.time) == (None, None)
-    assert not {"time", "latitude"} & set(answer.as_dict())
+    (prediction,) = model.predict(sample["inputs"])  # arrays have no grid
+    assert (prediction.grid, prediction.time) == (None, None)
+    assert not {"time", "latitude"} & set(prediction.as_dict())
 
 
 def test_the_command_writes_each_mask_with_its_grid_and_time(model, folder, samples, tmp_path, capsys):
@@ -71,13 +71,13 @@ def test_the_command_writes_each_mask_with_its_grid_and_time(model, folder, samp
     assert sorted(path.name for path in out.iterdir()) == sorted(
         name for path in samples for name in (path.name, f"{path.stem}.png")
     )
-    for path, answer in zip(samples, model.predict(samples), strict=True):
+    for path, prediction in zip(samples, model.predict(samples), strict=True):
         sample = hail_samples.read_sample(path)
         with xr.open_dataset(out / path.name, engine="h5netcdf") as written:
             assert written["hail"].dims == ("time", "lat", "lon")
             assert written["hail"].dtype == np.int8
-            assert_array_equal(written["hail"][0], answer.mask)
-            assert_allclose(written["probability_of_hail"][0], answer.probability, atol=1e-6)
+            assert_array_equal(written["hail"][0], prediction.mask)
+            assert_allclose(written["probability_of_hail"][0], prediction.probability, atol=1e-6)
             assert_array_equal(written["lat"], sample.latitude)
             assert_array_equal(written["lon"], sample.longitude)
             assert written["time"].values == [sample.time[-1]]
@@ -88,10 +88,10 @@ def test_the_command_writes_each_mask_with_its_grid_and_time(model, folder, samp
             assert "hail-hinet, weights " in written.attrs["history"]
         with Image.open(out / f"{path.stem}.png") as picture:
             assert picture.width > 400
-    assert 0 < answer.mask.sum() < answer.mask.size  # or the test would be of one value
+    assert 0 < prediction.mask.sum() < prediction.mask.size  # otherwise the test covers one value only
 
 
-def test_where_nothing_was_measured_the_mask_says_not_known(model, samples, tmp_path):
+def test_the_mask_is_not_known_without_measurements(model, samples, tmp_path):
     sample = HailSamples(samples[0].parent)[0]
     there = {name: mask.clone() for name, mask in sample["valid"].items() if name != "target"}
     for mask in there.values():
@@ -100,13 +100,13 @@ def test_where_nothing_was_measured_the_mask_says_not_known(model, samples, tmp_
         name: np.ma.MaskedArray(values.numpy(), ~there[name].numpy())
         for name, values in sample["inputs"].items()
     }
-    (answer,) = model.predict(inputs)
-    written, _ = PredictionWriter(tmp_path, model).save(answer, "gap")
+    (prediction,) = model.predict(inputs)
+    written, _ = PredictionWriter(tmp_path, model).save(prediction, "gap")
     with xr.open_dataset(written, engine="h5netcdf") as found:
         assert found["hail"].dims == ("y", "x")
         assert (found["hail"][:, :8] == -1).all()
         assert np.isnan(found["probability_of_hail"][:, :8]).all()
-        assert_array_equal(found["hail"][:, 8:], answer.mask[:, 8:])
+        assert_array_equal(found["hail"][:, 8:], prediction.mask[:, 8:])
 
 
 def test_files_of_one_name_and_a_damaged_one(folder, samples, tmp_path, capsys):
@@ -122,7 +122,7 @@ def test_files_of_one_name_and_a_damaged_one(folder, samples, tmp_path, capsys):
     assert names == {samples[0].name, f"{samples[0].stem}-2.nc"}
 
 
-def test_what_cannot_be_written_is_told_in_one_line(folder, samples, tmp_path, capsys):
+def test_an_unwritable_path_is_reported_in_one_line(folder, samples, tmp_path, capsys):
     (tmp_path / "file").write_text("", "utf-8")
     done = ran(capsys, "predict", folder, samples[0], "--out", tmp_path / "file")
     assert done.code == 1
@@ -130,7 +130,7 @@ def test_what_cannot_be_written_is_told_in_one_line(folder, samples, tmp_path, c
     assert (tmp_path / "file").read_text("utf-8") == ""
 
 
-def test_classes_are_no_maps(tmp_path):
+def test_class_predictions_are_refused(tmp_path):
     with pytest.raises(OptionError, match="cloud-tiny predicts classes, which are rows of a table"):
         PredictionWriter(tmp_path / "maps", geovision.create("cloud-tiny"))
     assert not (tmp_path / "maps").exists()
@@ -142,7 +142,7 @@ def test_a_field_is_written_with_its_layers(tmp_path):
     values = rng.gamma(1.0, 5.0, (3, 4)).astype(np.float32)
     values[0, 0] = np.nan
     wet = rng.random((3, 4), dtype=np.float32)
-    answer = FieldPrediction(
+    prediction = FieldPrediction(
         "coarse.nc",
         name="precipitation",
         unit="mm/day",
@@ -151,7 +151,7 @@ def test_a_field_is_written_with_its_layers(tmp_path):
         grid=Grid((40.0, 40.5, 41.0), (-9.0, -8.5, -8.0, -7.5)),
         time=np.datetime64("1998-01-05"),
     )
-    written, picture = PredictionWriter(tmp_path, model).save(answer, "fine")
+    written, picture = PredictionWriter(tmp_path, model).save(prediction, "fine")
     assert picture.is_file()
     with xr.open_dataset(written, engine="h5netcdf") as found:
         assert_allclose(found["precipitation"][0], values)
@@ -162,19 +162,19 @@ def test_a_field_is_written_with_its_layers(tmp_path):
         assert found["time"].values == [np.datetime64("1998-01-05", "ns")]
 
 
-def test_a_full_disk_leaves_what_stood_there(model, samples, small_disk):
+def test_a_full_disk_keeps_existing_files(model, samples, small_disk):
     files = PredictionWriter(small_disk, model)
-    (answer,) = model.predict(samples[0])
-    before, _ = files.save(answer, "answer")
+    (prediction,) = model.predict(samples[0])
+    before, _ = files.save(prediction, "answer")
     kept = before.read_bytes()
     left = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(bytes(left - 4096))
     with pytest.raises(StorageError, match="existing files are unchanged"):
-        files.save(answer, "answer")
+        files.save(prediction, "answer")
     assert before.read_bytes() == kept
 
 
-def test_one_source_of_a_sample_is_what_stands_in_the_whole(samples):
+def test_one_input_of_a_sample_equals_the_full_sample(samples):
     whole = hail_samples.to_arrays(hail_samples.read_sample(samples[0]))
     for spec in find_task("hail").inputs:
         values, missing = whole[spec.name]

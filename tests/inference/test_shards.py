@@ -1,4 +1,4 @@
-"""Files of an archive are listed, and each belongs to one shard."""
+"""Lists of archive files, and their assignment to one shard each."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_a_list_in_a_list_is_refused(tmp_path: Path):
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[dict[str, int], int, int]]:
-    """Runs over an archive that changes: sizes of its files, files a shard, shards until a kill."""
+    """Runs over a changing archive: file sizes, files per shard, shards until a kill."""
     files = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 3))
     return draw(st.lists(st.tuples(files, st.integers(1, 4), st.integers(0, 6)), min_size=1, max_size=6))
 
 
 @given(histories())
-def test_whatever_comes_and_goes_a_file_is_in_one_shard(history: list[tuple[dict[str, int], int, int]]):
+def test_each_file_is_in_one_shard_in_changing_archives(history: list[tuple[dict[str, int], int, int]]):
     done: dict[str, Shard] = {}
 
     def proceed(files: dict[str, int], size: int, until: int | None) -> ShardPlan:

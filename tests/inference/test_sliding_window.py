@@ -1,4 +1,4 @@
-"""Windows over a map, merged: where they lie, what each counts, and that nothing else can be seen in it."""
+"""Sliding windows over a map: positions, weights and independence of the execution."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAP = MapGrid("EPSG:3995", (500.0, 0.0, 0.0, 0.0, -500.0, 0.0), (70, 95))
 
 @dataclass(frozen=True)
 class Field:
-    """A map of numbers by formula, with a hole in it."""
+    """Map of computed values with a missing rectangle."""
 
     grid: MapGrid = MAP
     hole: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -69,16 +69,16 @@ def mean_of_window(inputs: Given, valid: Given) -> Tensor:
     return inputs["a"].double().mean((1, 2, 3))[:, None].float()
 
 
-def as_it_is(inputs: Given, valid: Given) -> Tensor:
+def identity(inputs: Given, valid: Given) -> Tensor:
     return torch.where(valid["a"], inputs["a"], torch.nan)
 
 
-def dies(inputs: Given, valid: Given) -> Tensor:
+def fails(inputs: Given, valid: Given) -> Tensor:
     raise RuntimeError("no such kernel")
 
 
 class Convolutions(nn.Module):
-    """A small mask network: what hangs on a window's edge differs from window to window."""
+    """Small mask network, whose values near an edge differ between windows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,24 +90,24 @@ class Convolutions(nn.Module):
 
 
 def job(
-    ask, *, overlap: float = 0.5, size: tuple[int, int] = (24, 32), source: Field | None = None, **more
+    predict_fn, *, overlap: float = 0.5, size: tuple[int, int] = (24, 32), source: Field | None = None, **more
 ) -> WindowTask:
     source = source or Field()
-    return WindowTask(source, WindowGrid(source.grid.shape, size, overlap), ask, **more)
+    return WindowTask(source, WindowGrid(source.grid.shape, size, overlap), predict_fn, **more)
 
 
 def run(
     work: WindowTask, scratch: Path, workers: ExecutorConfig | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    answers = sliding_window_predict(work, scratch, workers or ExecutorConfig(), lambda done, whole: None)
-    return blend(answers, 0, 0, work.source.grid.shape)
+    predictions = sliding_window_predict(work, scratch, workers or ExecutorConfig(), lambda done, whole: None)
+    return blend(predictions, 0, 0, work.source.grid.shape)
 
 
 # --- windows --------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 3000), st.integers(1, 600), st.floats(0, 0.95))
-def test_windows_cover_an_axis_and_overlap_enough(extent: int, size: int, overlap: float):
+def test_windows_cover_an_axis_with_sufficient_overlap(extent: int, size: int, overlap: float):
     places = window_starts(extent, size, overlap)
     if extent <= size:
         (only,) = places
@@ -120,7 +120,7 @@ def test_windows_cover_an_axis_and_overlap_enough(extent: int, size: int, overla
     assert steps.max() <= max(round(size * (1 - overlap)), 1)
 
 
-def test_weights_fall_off_to_the_edge_and_add_up():
+def test_weights_decrease_to_the_edge_and_sum_to_one():
     own = window_weight(64)
     assert (np.diff(own[:32]) > 0).all()
     np.testing.assert_allclose(own, own[::-1])
@@ -134,7 +134,7 @@ def test_an_overlap_is_a_fraction(overlap: float):
         WindowGrid((10, 10), (4, 4), overlap)
 
 
-def test_runs_hold_every_window_once():
+def test_runs_contain_every_window_once():
     windows = WindowGrid((70, 95), (24, 32), 0.5)
     found = [(run.row, column) for run in windows.runs(2) for column in range(run.first, run.last)]
     assert found == list(itertools.product(range(len(windows.row_starts)), range(len(windows.column_starts))))
@@ -143,7 +143,7 @@ def test_runs_hold_every_window_once():
 # --- merging --------------------------------------------------------------------------------------
 
 
-def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
+def test_one_value_per_window_is_spread_by_its_weight(tmp_path: Path):
     work = job(mean_of_window, overlap=0.6)
     found, count = run(work, tmp_path)
     expected, weights, windows = np.zeros(MAP.shape), np.zeros(MAP.shape), np.zeros(MAP.shape, int)
@@ -158,9 +158,9 @@ def test_one_value_a_window_is_spread_by_its_weight(tmp_path: Path):
     assert np.array_equal(count, windows)
 
 
-def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
+def test_a_map_per_window_is_placed_at_its_position(tmp_path: Path):
     hole = (10, 30, 40, 60)
-    found, count = run(job(as_it_is, source=Field(hole=hole), min_valid=0.0), tmp_path)
+    found, count = run(job(identity, source=Field(hole=hole), min_valid=0.0), tmp_path)
     values, valid = Field(hole=hole).whole()
     np.testing.assert_allclose(found[0][valid], values[valid], rtol=1e-6)
     assert np.isnan(found[0][~valid]).all()
@@ -168,15 +168,15 @@ def test_a_map_of_each_window_is_laid_where_it_belongs(tmp_path: Path):
     assert (count[valid] > 0).all()
 
 
-def test_blocks_do_not_show(tmp_path: Path):
+def test_results_do_not_depend_on_blocks(tmp_path: Path):
     torch.manual_seed(0)
     work = job(Convolutions())
-    answers = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
-    whole, count = blend(answers, 0, 0, MAP.shape)
+    predictions = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
+    whole, count = blend(predictions, 0, 0, MAP.shape)
     assert whole.shape == (2, *MAP.shape)
     for row, column in itertools.product(range(0, 70, 13), range(0, 95, 17)):
         shape = (min(13, 70 - row), min(17, 95 - column))
-        part, windows = blend(answers, row, column, shape)
+        part, windows = blend(predictions, row, column, shape)
         assert np.array_equal(part, whole[:, row : row + shape[0], column : column + shape[1]])
         assert np.array_equal(windows, count[row : row + shape[0], column : column + shape[1]])
 
@@ -184,68 +184,70 @@ def test_blocks_do_not_show(tmp_path: Path):
 def test_windows_without_enough_data_are_skipped_and_not_counted(tmp_path: Path):
     hole = (0, 70, 0, 40)
     work = job(mean_of_window, source=Field(hole=hole), min_valid=0.5)
-    answers = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
+    predictions = sliding_window_predict(work, tmp_path, ExecutorConfig(), lambda done, whole: None)
     valid = Field(hole=hole).whole()[1]
     shares = [
         [valid[t : t + 24, c : c + 32].mean() for c in work.windows.column_starts]
         for t in work.windows.row_starts
     ]
-    assert np.array_equal(answers.selected, np.array(shares) >= 0.5)
-    assert 0 < answers.selected.sum() < answers.selected.size
-    found, count = blend(answers, 0, 0, MAP.shape)
+    assert np.array_equal(predictions.selected, np.array(shares) >= 0.5)
+    assert 0 < predictions.selected.sum() < predictions.selected.size
+    found, count = blend(predictions, 0, 0, MAP.shape)
     assert np.array_equal(np.isnan(found[0]), count == 0)
     assert (count[:, 0] == 0).all()
     assert (count[:, -1] > 0).all()
 
 
-def test_a_map_smaller_than_a_window_is_one_window_with_nothing_around(tmp_path: Path):
+def test_a_map_smaller_than_a_window_is_one_padded_window(tmp_path: Path):
     small = Field(MapGrid(MAP.crs, MAP.transform, (10, 12)))
     found, count = run(job(mean_of_window, source=small, min_valid=0.1), tmp_path)
     assert (count == 1).all()
     np.testing.assert_allclose(found, small.whole()[0].sum() / (24 * 32), rtol=1e-6)
 
 
-# --- what cannot be seen in the result --------------------------------------------------------------
+# --- independence of the execution ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ask", [mean_of_window, Convolutions()], ids=["values", "maps"])
-def test_batches_and_order_cannot_be_seen(tmp_path: Path, ask, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("predict_fn", [mean_of_window, Convolutions()], ids=["values", "maps"])
+def test_results_do_not_depend_on_batches_or_order(
+    tmp_path: Path, predict_fn, monkeypatch: pytest.MonkeyPatch
+):
     results = []
     for number, batch_size in enumerate((1, 3, 64)):
         (scratch := tmp_path / str(number)).mkdir()
-        results.append(run(job(ask, batch_size=batch_size), scratch))
-    shuffled = WindowPredictions(job(ask).windows, tmp_path)
-    pieces = list(job(ask).windows.runs(2))
+        results.append(run(job(predict_fn, batch_size=batch_size), scratch))
+    shuffled = WindowPredictions(job(predict_fn).windows, tmp_path)
+    pieces = list(job(predict_fn).windows.runs(2))
     random.Random(0).shuffle(pieces)
     for piece in pieces:
-        shuffled.add(predict_run(job(ask, batch_size=2), piece))
+        shuffled.add(predict_run(job(predict_fn, batch_size=2), piece))
     results.append(blend(shuffled, 0, 0, MAP.shape))
     (mean, count), *others = results
     for other_mean, other_count in others:
         assert np.array_equal(count, other_count)
-        # Convolutions of other batches round otherwise in their last bit; sums do not.
-        np.testing.assert_allclose(mean, other_mean, rtol=2e-6 if isinstance(ask, nn.Module) else 0)
+        # Convolutions round the last bit differently for other batch sizes; sums do not.
+        np.testing.assert_allclose(mean, other_mean, rtol=2e-6 if isinstance(predict_fn, nn.Module) else 0)
 
 
-def test_workers_cannot_be_seen(tmp_path: Path):
+def test_results_do_not_depend_on_workers(tmp_path: Path):
     there = run(job(mean_of_window), tmp_path, ExecutorConfig(1))
     here = run(job(mean_of_window), tmp_path)
     for one, other in zip(here, there, strict=True):
         assert np.array_equal(one, other)
 
 
-def test_a_window_that_cannot_be_answered_is_an_error(tmp_path: Path):
+def test_a_failed_window_is_an_error(tmp_path: Path):
     with pytest.raises(
         GeovisionError, match=r"prediction of windows 0 to 4 of row 0 failed: .*no such kernel"
     ):
-        sliding_window_predict(job(dies), tmp_path, executor.ExecutorConfig(), lambda done, whole: None)
+        sliding_window_predict(job(fails), tmp_path, executor.ExecutorConfig(), lambda done, whole: None)
 
 
 # --- models of masks and fields -------------------------------------------------------------------
 
 
 class Twofold(nn.Module):
-    """Local sums of radar at several moments and of terrain, on cells half as wide."""
+    """Local sums of terrain and of radar at several times, on a finer grid by `factor`."""
 
     num_features = 1
 
@@ -283,7 +285,7 @@ def model_of(target: MaskTarget | FieldTarget, head: nn.Module, factor: int) -> 
 
 @pytest.mark.parametrize("kind", ["mask", "field"])
 @pytest.mark.parametrize("factor", [1, 2])
-def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, factor: int):
+def test_a_dense_model_predicts_a_map_of_any_size(tmp_path: Path, kind: str, factor: int):
     if kind == "mask":
         head: nn.Module = IdentityMaskHead(1, MaskTarget("hail"))
     else:
@@ -292,11 +294,11 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
     rng = np.random.default_rng(3)
     radar = rng.uniform(-33, 60, (3, 2, *MAP.shape)).astype(np.float32)
     radar[..., :30, 50:] = np.nan
-    radar[0, :, 40:] = np.nan  # at one moment alone
+    radar[0, :, 40:] = np.nan  # at one time only
     terrain = rng.uniform(0, 3000, (1, *MAP.shape)).astype(np.float32)
     there = {"radar": np.isfinite(radar), "terrain": np.isfinite(radar).any((0, 1))[None]}
     source = ArraySource(MAP, {"radar": np.nan_to_num(radar), "terrain": terrain}, there)
-    told: list[str] = []
+    stages: list[str] = []
     found = predict_raster(
         model,
         source,
@@ -304,29 +306,29 @@ def test_a_model_of_maps_goes_over_a_map_of_any_size(tmp_path: Path, kind: str, 
         size=(24, 32),
         overlap=0.5,
         batch_size=3,
-        progress=lambda what, done, whole: told.append(what),
+        progress=lambda what, done, whole: stages.append(what),
     )
-    assert (set(told), found.layers) == ({"asking", "merging"}, (head.target.name,))
+    assert (set(stages), found.layers) == ({"predicting", "merging"}, (head.target.name,))
     with rasterio.open(found.files["answer"]) as dataset:
-        answer = dataset.read(1)
+        predicted = dataset.read(1)
         assert dataset.descriptions == found.layers
         assert dataset.crs.to_epsg() == 3995
         assert dataset.transform == MAP.affine @ Affine.scale(1 / factor)
         assert dataset.tags()["geovision_model"] == "polarlow-of-a-test"
-    assert answer.shape == (70 * factor, 95 * factor)
+    assert predicted.shape == (70 * factor, 95 * factor)
     known = there["terrain"][0].repeat(factor, 0).repeat(factor, 1)
-    assert np.array_equal(np.isfinite(answer), known)
+    assert np.array_equal(np.isfinite(predicted), known)
     with torch.no_grad():
         inputs = {name: torch.from_numpy(each)[None] for name, each in source.inputs.items()}
         valid = {name: torch.from_numpy(each)[None] for name, each in there.items()}
         whole = head.estimate(model(inputs, valid=valid).values)[0, 0].numpy()
-    # Cells at the edge of a window do not see beyond it, and count little.
-    assert np.abs(answer - whole)[known].max() < 0.02 * np.nanmax(np.abs(whole[known]))
+    # Cells at the edge of a window lack context, and have a small weight.
+    assert np.abs(predicted - whole)[known].max() < 0.02 * np.nanmax(np.abs(whole[known]))
     with rasterio.open(found.files["count"]) as dataset:
         assert np.array_equal(dataset.read(1) > 0, known)
 
 
-def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: Path):
+def test_workers_and_this_process_predict_the_same_map(tmp_path: Path):
     torch.manual_seed(0)
     model = geovision.create("polarlow-tiny", size=(32, 32))
     counts = np.random.default_rng(0).integers(1, 255, (2, *MAP.shape), np.uint8)
@@ -341,7 +343,7 @@ def test_a_registered_model_goes_over_a_map_on_workers_and_here_alike(tmp_path: 
         np.testing.assert_allclose(here, there, rtol=1e-6)
 
 
-def test_windows_that_a_model_cannot_have(tmp_path: Path):
+def test_invalid_windows_are_refused(tmp_path: Path):
     head = IdentityMaskHead(1, MaskTarget("hail"))
     model = model_of(head.target, head, 1)
     nothing = {"radar": np.full((3, 2, 70, 95), np.nan), "terrain": np.full((1, 70, 95), np.nan)}

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import geovision
 from geovision.errors import WeightsCorruptError
-from geovision.heads.classification import NormalisedHead
+from geovision.heads.classification import NormalizedHead
 from geovision.models.bilinear_pooling import build, second_moments
 from geovision.registry import find_task
 from geovision.spec import ClassTarget
@@ -58,7 +58,7 @@ def test_the_outlier_score_uses_means_and_deviations_alone():
 
 
 def test_a_normalized_head_scales_features_to_unit_variance():
-    head = NormalisedHead(3, ClassTarget(("a", "b")))
+    head = NormalizedHead(3, ClassTarget(("a", "b")))
     features = torch.randn(4000, 3) * torch.tensor([0.1, 1.0, 1e3]) + torch.tensor([5.0, 0.0, -1e4])
     head.train()
     head.norm.momentum = None  # the mean over all batches

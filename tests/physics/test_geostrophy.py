@@ -1,4 +1,4 @@
-"""Geostrophic flux against fields whose gradients are known."""
+"""Geostrophic flux compared with fields of known gradients."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_a_plane_of_pressure_has_its_gradient_everywhere() -> None:
     np.testing.assert_allclose(east[1], 2 * east[0])
 
 
-def test_winds_turn_the_other_way_in_the_south() -> None:
+def test_winds_rotate_the_other_way_in_the_southern_hemisphere() -> None:
     pressure = np.add.outer(np.arange(4.0), np.zeros(5))
     assert (mass_flux(pressure, LAT, LON)[0] < 0).all()
     assert (mass_flux(pressure, LAT - 80, LON)[0] > 0).all()
 
 
-def test_moisture_is_what_the_air_carries() -> None:
+def test_moisture_flux_is_humidity_times_mass_flux() -> None:
     rng = np.random.default_rng(0)
     pressure, humidity = rng.normal(101_000, 500, (4, 5)), rng.uniform(0.002, 0.01, (4, 5))
     for carried, air in zip(

@@ -1,4 +1,4 @@
-"""Labels of hail: cells, what becomes of them in time, the two rules, and xarray in and out."""
+"""Hail labels: cells, their tracks, the two rules and xarray input and output."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_cells_are_connected_areas_of_some_size():
     assert cells.max() == 1
 
 
-def test_cells_that_share_ground_are_found_largest_share_first():
+def test_overlapping_cells_are_sorted_by_overlap():
     before, after = np.zeros((2, 3, 8), np.int32)
     before[:, 0:5], before[:, 6:] = 1, 2
     after[:, 1:3], after[:, 4:7] = 1, 2
@@ -59,7 +59,7 @@ def test_cells_that_share_ground_are_found_largest_share_first():
 # --- two stages ---------------------------------------------------------------------------------
 
 
-def test_a_cell_is_armed_aloft_followed_and_labelled_when_it_comes_down():
+def test_a_cell_is_armed_aloft_tracked_and_labeled_at_the_ground():
     history = track_cells(
         minutes(0, 6, 12, 18),
         [fields(cell(2, ALOFT)), fields(cell(4, 4000)), fields(cell(6, GROUND)), fields()],
@@ -79,12 +79,12 @@ def test_each_test_must_be_exceeded(aloft: ColumnFields):
     assert not (history.label == 1).any()
 
 
-def test_heavy_rain_near_the_ground_is_no_hail():
+def test_heavy_rain_near_the_ground_is_not_hail():
     history = track_cells(minutes(0, 6), [fields(cell(2, GROUND)), fields(cell(2, GROUND))])
     assert not (history.label == 1).any()
 
 
-def test_a_cell_elsewhere_is_another():
+def test_a_cell_elsewhere_is_another_cell():
     history = track_cells(minutes(0, 6), [fields(cell(2, ALOFT)), fields(cell(20, GROUND))])
     assert history.cell[1].max() == 2
     assert not (history.label == 1).any()
@@ -99,10 +99,11 @@ def test_both_parts_of_a_split_are_armed_and_the_larger_keeps_the_number():
     assert (history.label[1] == 1).sum() == 6 * 6 + 3 * 6
 
 
-def test_what_merges_is_armed_if_one_was():
+def test_merged_cells_are_armed_if_one_was():
     two = fields((slice(2, 4), slice(2, 8), ALOFT), (slice(6, 14), slice(2, 8), 4000))
     history = track_cells(minutes(0, 6), [two, fields((slice(2, 14), slice(2, 8), GROUND))])
-    assert np.unique(history.cell[1][history.cell[1] > 0]).tolist() == [2]  # of the larger share
+    # The merged cell has the number of the cell with the larger overlap.
+    assert np.unique(history.cell[1][history.cell[1] > 0]).tolist() == [2]
     assert (history.label[1] == 1).sum() == 12 * 6
 
 
@@ -113,7 +114,7 @@ def test_arming_ends_after_a_while():
     assert (track_cells(times, series, hail.TwoStageRule(armed_duration=2400)).label[4] == 1).any()
 
 
-def test_cells_are_not_followed_across_a_gap():
+def test_cells_are_not_tracked_across_a_gap():
     series = [fields(cell(2, ALOFT)), fields(cell(2, GROUND))]
     assert (track_cells(minutes(0, 15), series).label == 1).any()
     history = track_cells(minutes(0, 16), series)
@@ -121,14 +122,14 @@ def test_cells_are_not_followed_across_a_gap():
     assert history.cell[1].max() == 2
 
 
-def test_far_from_the_radar_what_is_armed_has_not_come_down():
+def test_armed_cells_far_from_the_radar_are_not_labeled():
     far = fields(cell(2, ALOFT), lowest=7000)
     history = track_cells(minutes(0, 6), [far, far])
     assert history.armed.all(axis=0).any()
     assert not (history.label == 1).any()
 
 
-def test_labels_tell_where_nothing_is_known():
+def test_labels_mark_unknown_cells():
     aloft, down = fields(cell(2, ALOFT)), fields(cell(2, GROUND))
     for each in (aloft, down):
         each.probability_of_severe_hail[0, 0] = np.nan
@@ -136,7 +137,7 @@ def test_labels_tell_where_nothing_is_known():
     assert posh_label(np.array([np.nan, 50.0, 50.1])).tolist() == [-1, 0, 1]
 
 
-def test_volumes_out_of_order_are_told():
+def test_unordered_volumes_are_reported():
     series = [fields(cell(2, ALOFT)), fields(cell(2, GROUND))]
     for times in (minutes(6, 0), minutes(6, 6)):
         with pytest.raises(InputError, match="not in chronological order, or two have the same time; sort"):
@@ -175,19 +176,19 @@ def volume(height: float, minute: int = 0, *, first_column: int = 4, lon_0: floa
 ABOVE = {"freezing_level": 3500.0, "minus20_level": 6500.0}
 
 
-def test_products_carry_units_and_tell_no_echo_from_not_covered():
+def test_products_have_units_and_separate_no_echo_from_not_covered():
     products = hail.hail_products(volume(8000), **ABOVE)
     assert products["severe_hail_index"].attrs["units"] == "J m-1 s-1"
     assert products["maximum_expected_size_of_hail"].attrs["calibration"] == "witt"
     assert all(products[name].attrs["units"] and products[name].attrs["long_name"] for name in products)
     assert all(products[name].dtype == np.float32 for name in products)
-    inside, silent, unseen = (products.isel(y=y, x=x) for y, x in ((10, 6), (20, 20), (0, 0)))
+    inside, no_echo, not_covered = (products.isel(y=y, x=x) for y, x in ((10, 6), (20, 20), (0, 0)))
     assert float(inside["probability_of_severe_hail"]) == 100
     assert float(inside["height_of_maximum_reflectivity"]) == 8000
-    assert float(silent["maximum_reflectivity"]) == -np.inf
-    assert float(silent["vertically_integrated_liquid"]) == 0
-    assert all(np.isnan(unseen[name]) for name in products if name != "covered_share")
-    assert float(unseen["covered_share"]) == 0
+    assert float(no_echo["maximum_reflectivity"]) == -np.inf
+    assert float(no_echo["vertically_integrated_liquid"]) == 0
+    assert all(np.isnan(not_covered[name]) for name in products if name != "covered_share")
+    assert float(not_covered["covered_share"]) == 0
 
 
 def test_the_order_of_dimensions_does_not_matter():
@@ -195,7 +196,7 @@ def test_the_order_of_dimensions_does_not_matter():
     xr.testing.assert_identical(turned, hail.hail_products(volume(8000), **ABOVE))
 
 
-def test_the_threshold_counts_from_the_radar():
+def test_the_threshold_is_relative_to_the_radar():
     low, high = (
         hail.hail_products(volume(5000), **ABOVE, radar_altitude=altitude)["probability_of_severe_hail"].max()
         for altitude in (0.0, 1000.0)
@@ -219,7 +220,7 @@ def test_a_field_of_freezing_levels_may_have_gaps():
     assert np.isfinite(products["vertically_integrated_liquid"][10, 6])
 
 
-def test_volumes_in_any_order_become_labels_in_theirs(tmp_path):
+def test_labels_of_volumes_in_any_order_are_sorted_by_time(tmp_path):
     series = [hail.hail_products(volume(h, m), **ABOVE) for h, m in ((1000, 12), (8000, 0), (4000, 6))]
     joined = hail.join_volumes(series)
     assert (np.diff(joined["time"].values) > np.timedelta64(0)).all()
@@ -239,13 +240,13 @@ def test_the_label_by_probability_alone_needs_no_second_volume():
     assert "cell" not in labels
 
 
-def test_other_projections_are_told():
+def test_other_projections_are_reported():
     series = [hail.hail_products(volume(8000, 6 * k, lon_0=11 + k), **ABOVE) for k in (0, 1)]
     with pytest.raises(InputError, match=r"12:06:00 is in another projection .* Label each radar separately"):
         hail.join_volumes(series)
 
 
-def test_other_grids_are_told():
+def test_other_grids_are_reported():
     moved = volume(8000, 6)
     series = [
         hail.hail_products(each, **ABOVE) for each in (volume(8000), moved.assign_coords(x=moved.x + 5))
@@ -254,7 +255,7 @@ def test_other_grids_are_told():
         hail.join_volumes(series)
 
 
-def test_two_volumes_of_one_time_are_told():
+def test_two_volumes_of_one_time_are_reported():
     products = hail.hail_products(volume(8000), **ABOVE)
     with pytest.raises(InputError, match="two volumes have the time 2024-06-15T12:00:00; pass each once"):
         hail.join_volumes([products, products])
@@ -264,7 +265,7 @@ def test_two_volumes_of_one_time_are_told():
         hail.join_volumes([products.drop_vars("time")])
 
 
-def test_units_that_are_not_dbz_or_metres_are_told():
+def test_units_other_than_dbz_or_meters_are_reported():
     linear = volume(8000).assign_attrs(units="mm6 m-3")
     with pytest.raises(InputError, match="units are 'mm6 m-3'; expected dBZ"):
         hail.hail_products(linear, **ABOVE)
@@ -274,7 +275,7 @@ def test_units_that_are_not_dbz_or_metres_are_told():
         hail.hail_products(high, **ABOVE)
 
 
-def test_levels_upside_down_and_missing_heights_name_the_volume():
+def test_errors_of_descending_levels_and_missing_heights_name_the_volume():
     with pytest.raises(InputError, match="reflectivity of 2024-06-15T12:00:00: levels descend from"):
         hail.hail_products(volume(8000).isel(level=slice(None, None, -1)), **ABOVE)
     with pytest.raises(InputError, match="no freezing level"):
@@ -283,9 +284,9 @@ def test_levels_upside_down_and_missing_heights_name_the_volume():
         hail.hail_products(volume(8000).isel(level=0), **ABOVE)
 
 
-def test_fields_of_heights_on_another_grid_are_told():
+def test_height_fields_on_another_grid_are_reported():
     freezing = xr.full_like(volume(8000).isel(level=0, drop=True), 3500.0)
-    for wrong, told in (
+    for wrong, message in (
         (
             xr.DataArray([1e3, 2e3, 3e3]),
             "temperature level has the dimensions dim_0; expected a number, or a field along y, x",
@@ -293,7 +294,7 @@ def test_fields_of_heights_on_another_grid_are_told():
         (freezing.isel(x=slice(3, None)), "other values of 'x' than the reflectivity; regrid it"),
         (freezing.assign_coords(y=freezing.y + 500), "other values of 'y' than the reflectivity; regrid it"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             hail.hail_products(volume(8000), freezing_level=wrong, minus20_level=6500)
     turned = hail.hail_products(volume(8000), freezing_level=freezing.T, minus20_level=6500)
     xr.testing.assert_identical(turned, hail.hail_products(volume(8000), **ABOVE))

@@ -1,4 +1,4 @@
-"""The shape of the ground on surfaces whose shape is known, and on real heights."""
+"""Terrain parameters of known surfaces and of real heights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _grid(dx: float = 30.0, dy: float = 50.0, shape: tuple[int, int] = (40, 50))
 
 
 @pytest.mark.parametrize("bearing", range(0, 360, 30))
-def test_a_plane_has_one_slope_and_faces_one_way_up_to_its_edges(bearing: int) -> None:
+def test_a_plane_has_one_slope_and_aspect_up_to_its_edges(bearing: int) -> None:
     x, y = _grid()
     down = np.sin(np.radians(bearing)), np.cos(np.radians(bearing))
     plane = 1000 - 0.3 * (down[0] * x + down[1] * y)
@@ -25,7 +25,7 @@ def test_a_plane_has_one_slope_and_faces_one_way_up_to_its_edges(bearing: int) -
     turned = (aspect(plane, 30, 50) - bearing + 180) % 360 - 180
     np.testing.assert_allclose(turned, 0, atol=1e-9)
     np.testing.assert_allclose(curvature(plane, 30, 50), 0, atol=1e-12)
-    # The same ground, its rows from the north on.
+    # The same ground with rows from north to south.
     np.testing.assert_allclose(aspect(plane[::-1], 30, -50), aspect(plane, 30, 50)[::-1])
     np.testing.assert_allclose(flow_direction(plane[::-1], 30, -50), flow_direction(plane, 30, 50)[::-1])
     np.testing.assert_allclose(
@@ -33,7 +33,7 @@ def test_a_plane_has_one_slope_and_faces_one_way_up_to_its_edges(bearing: int) -
     )
 
 
-def test_water_runs_down_a_cone_to_all_sides_and_is_caught_in_a_pit() -> None:
+def test_flow_runs_down_a_cone_in_all_directions_and_ends_in_a_pit() -> None:
     x, y = np.meshgrid(np.arange(-20.0, 21), np.arange(-20.0, 21))
     away = np.degrees(np.arctan2(x, y)) % 360
     cone = -np.hypot(x, y)
@@ -45,20 +45,20 @@ def test_water_runs_down_a_cone_to_all_sides_and_is_caught_in_a_pit() -> None:
     assert np.isfinite(flow_direction(-cone, 1, 1)).sum() == cone.size - 1
 
 
-def test_curvature_of_a_quadratic_is_its_own() -> None:
+def test_curvature_of_a_quadratic_is_exact() -> None:
     x, y = _grid()
     bulge = -1e-4 * (x - 700) ** 2 - 2e-4 * (y - 900) ** 2 + 5e-5 * x * y
     inside = (slice(1, -1), slice(1, -1))
     np.testing.assert_allclose(curvature(bulge, 30, 50)[inside], 6e-4)
     parts = curvature(bulge, 30, 50, "profile") + curvature(bulge, 30, 50, "plan")
     np.testing.assert_allclose(parts[inside], 6e-4)
-    # A trough that runs north bends across its flow alone, on its flank along it alone.
+    # A trough toward the north curves only across the flow at its bottom, and only along it on its flank.
     trough = 1e-4 * (x - 700) ** 2
     np.testing.assert_allclose(curvature(trough, 30, 50, "plan")[5, 5], 0, atol=1e-15)
     np.testing.assert_allclose(curvature(trough, 30, 50, "profile")[5, 5], -2e-4)
 
 
-def test_steps_of_degrees_are_those_of_the_ellipsoid() -> None:
+def test_grid_spacing_equals_that_of_the_ellipsoid() -> None:
     pyproj = pytest.importorskip("pyproj")
     latitude, longitude = np.arange(30.0, 30.05, 0.01), np.arange(112.0, 112.05, 0.01)
     dx, dy = grid_spacing(latitude, longitude)
@@ -70,7 +70,7 @@ def test_steps_of_degrees_are_those_of_the_ellipsoid() -> None:
     assert (grid_spacing(latitude[::-1], longitude)[1] < 0).all()
 
 
-def test_flow_goes_down_the_steepest_of_eight_slow_comparisons() -> None:
+def test_flow_equals_a_slow_search_for_the_steepest_neighbor() -> None:
     rng = np.random.default_rng(0)
     heights, dx, dy = rng.normal(size=(7, 9)), 90.0, 110.0
     heights[3, 4] = np.nan
@@ -93,18 +93,18 @@ def test_flow_goes_down_the_steepest_of_eight_slow_comparisons() -> None:
                 assert found[row, column] == max(known, key=known.__getitem__)
 
 
-def test_missing_heights_are_missing_around_and_level_ground_faces_nowhere() -> None:
+def test_missing_heights_spread_to_neighbors_and_flat_ground_has_no_aspect() -> None:
     level = np.zeros((6, 6))
     assert np.isnan(aspect(level, 1, 1)).all()
     assert np.isnan(flow_direction(level, 1, 1)).all()
     assert (slope(level, 1, 1) == 0).all()
     assert (curvature(level, 1, 1, "plan") == 0).all()
     level[2, 2] = np.nan
-    assert np.isnan(slope(level, 1, 1)).sum() == 9 - 1  # Horn does not look at the middle
+    assert np.isnan(slope(level, 1, 1)).sum() == 9 - 1  # the method of Horn does not use the center cell
     assert np.isnan(curvature(level, 1, 1)).sum() == 5
 
 
-def test_what_is_no_grid_is_refused() -> None:
+def test_invalid_grids_are_refused() -> None:
     with pytest.raises(InputError, match="expected \\(y, x\\)"):
         slope(np.zeros(5), 1, 1)
     with pytest.raises(InputError, match="dx=0"):
@@ -114,7 +114,7 @@ def test_what_is_no_grid_is_refused() -> None:
 
 
 @pytest.mark.real_data
-def test_a_volcano_falls_away_to_all_sides() -> None:
+def test_a_volcano_slopes_down_in_all_directions() -> None:
     tiles = sorted(DEM.glob("*.hgt.zip"))
     if not tiles:
         pytest.skip(f"no SRTM tiles in {DEM}")

@@ -26,7 +26,7 @@ from geovision.readers.allsky import (
 
 
 def sky(circle: Circle, shape: tuple[int, int], *, number: int, noise: float, moon: bool, seed: int = 0):
-    """Frames of a vignetted sky over dark counts, with noise, a moon that glares, trees and a hot pixel."""
+    """Frames of a vignetted sky over dark counts, with noise, a bright moon, trees and a hot pixel."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
     distance = np.hypot(x - circle.x, y - circle.y)
@@ -61,7 +61,7 @@ def test_generated_disks_are_found(circle: Circle, shape: tuple[int, int], moon:
     assert abs(found.radius - circle.radius) < 2
 
 
-def test_dark_counts_of_zero_are_no_trouble() -> None:
+def test_dark_counts_of_zero_are_accepted() -> None:
     counts = circle_mask((200, 200), Circle(100, 90, 80)).astype(np.uint8) * 40
     found = find_circle([np.repeat(counts[..., None], 3, axis=2)])
     assert np.allclose([found.x, found.y, found.radius], [100, 90, 80], atol=1)
@@ -81,12 +81,12 @@ def test_dark_counts_of_zero_are_no_trouble() -> None:
         (np.zeros((8, 8)), "no frames of at least 32x32 pixels"),
     ],
 )
-def test_where_there_is_no_disk_none_is_found(counts: np.ndarray, reason: str) -> None:
+def test_no_circle_is_found_without_a_disk(counts: np.ndarray, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         find_circle([counts])
 
 
-def test_a_circle_is_of_frames_of_one_size() -> None:
+def test_a_circle_needs_frames_of_one_size() -> None:
     with pytest.raises(InputError, match=r"frames of 64x64 and of 32x32 pixels"):
         find_circle([np.zeros((64, 64)), np.zeros((32, 32))])
     with pytest.raises(InputError, match="no frames"):
@@ -129,14 +129,14 @@ def test_percentiles_are_over_all_frames() -> None:
     np.testing.assert_allclose([stretch.low, stretch.high], np.percentile(inside, [2, 98]), atol=200)
 
 
-def test_no_stretch_comes_from_one_frame(night: list[Frame]) -> None:
+def test_one_frame_gives_no_stretch(night: list[Frame]) -> None:
     with pytest.raises(InputError, match="1 different frames; a stretch needs at least 10 frames"):
         estimate_stretch([night[0]] * 50)
     with pytest.raises(InputError, match="0 different frames"):
         estimate_stretch([])
 
 
-def test_no_stretch_is_of_two_cameras_or_types_or_of_nothing() -> None:
+def test_a_stretch_needs_frames_of_one_camera_and_type() -> None:
     many = [frame(index) for index in range(20)]
     with pytest.raises(InputError, match=r"fsmi themis19 uint16 among frames of gill themis19 uint16"):
         estimate_stretch([*many, frame(21, station="fsmi")])
@@ -150,7 +150,7 @@ def test_no_stretch_is_of_two_cameras_or_types_or_of_nothing() -> None:
         estimate_stretch(many, low=99, high=1)
 
 
-def test_grey_becomes_colour_only_when_declared(night: list[Frame]) -> None:
+def test_gray_becomes_color_only_if_declared(night: list[Frame]) -> None:
     stretch = Stretch(1000, 60_000, gamma=0.8)
     counts = to_rgb(night[0], stretch, channels="grey")
     assert counts.shape == (3, 24, 32)
@@ -162,12 +162,12 @@ def test_grey_becomes_colour_only_when_declared(night: list[Frame]) -> None:
         to_rgb(night[0], channels="grey")
 
 
-def test_colour_stays_colour() -> None:
-    colour = frame(0, (8, 9, 3), np.uint8)
-    np.testing.assert_array_equal(to_rgb(colour), colour.pixels.transpose(2, 0, 1))
-    assert to_rgb(colour, Stretch(0, 127))[:, colour.pixels.min(axis=2) > 127].min() == 255
+def test_color_stays_color() -> None:
+    color = frame(0, (8, 9, 3), np.uint8)
+    np.testing.assert_array_equal(to_rgb(color), color.pixels.transpose(2, 0, 1))
+    assert to_rgb(color, Stretch(0, 127))[:, color.pixels.min(axis=2) > 127].min() == 255
     with pytest.raises(InputError, match="in color; remove the declaration"):
-        to_rgb(colour, channels="grey")
+        to_rgb(color, channels="grey")
 
 
 def test_floating_counts_are_stretched_unless_missing() -> None:

@@ -1,4 +1,4 @@
-"""Pictures and FITS become frames with the right counts and times, and broken ones one clear line."""
+"""Images and FITS become frames with correct counts and times; errors are one clear line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from geovision.readers.allsky import (
     write_pgm,
 )
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------
 
 PATTERN = "{station}_%Y%m%d_%H%M%S*.*"
 
 
 @pytest.mark.parametrize("counts", [COLOUR, COLOUR[..., 0], COLOUR[..., 0].astype(np.uint16) * 201])
-def test_pictures_keep_their_counts(tmp_path: Path, counts: np.ndarray) -> None:
+def test_images_keep_their_counts(tmp_path: Path, counts: np.ndarray) -> None:
     path = save(tmp_path / "kiruna_20140310_060203.png", counts)
     (only,) = frames(path, pattern=PATTERN)
     np.testing.assert_array_equal(only.pixels, counts)
@@ -49,7 +49,7 @@ def test_a_jpeg_states_its_exposure(tmp_path: Path) -> None:
     assert only.pixels.shape == (20, 30, 3)
 
 
-def test_a_picture_is_read_from_any_stream(tmp_path: Path) -> None:
+def test_an_image_is_read_from_any_stream(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", COLOUR)
     packed = gzip.compress(path.read_bytes())
     for stream in (Pipe(path.read_bytes()), Pipe(packed), io.BytesIO(packed), path.open("rb")):
@@ -64,7 +64,7 @@ def test_without_a_pattern_the_time_is_unknown(tmp_path: Path) -> None:
     assert only.notes[0] == "no time; give the pattern of the file names"
 
 
-def test_a_damaged_picture_ends_in_one_line(tmp_path: Path) -> None:
+def test_a_damaged_image_is_reported_in_one_line(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", COLOUR)
     path.write_bytes(path.read_bytes()[:900])
     assert message(frames(path))[1].startswith(f"{path}: damaged (")
@@ -106,7 +106,7 @@ def test_patterns_find_station_and_time(pattern: str, name: str, station: str | 
         ("ski_20140310_0602031.jpg", "does not match"),
     ],
 )
-def test_a_name_that_does_not_fit_is_named(tmp_path: Path, name: str, reason: str) -> None:
+def test_a_name_that_does_not_match_is_named(tmp_path: Path, name: str, reason: str) -> None:
     path = save(tmp_path / name, COLOUR)
     with pytest.raises(InputError, match=reason) as caught:
         next(frames(path, pattern="{station}_%Y%m%d_%H%M%S.jpg"))
@@ -122,7 +122,7 @@ def test_a_name_that_does_not_fit_is_named(tmp_path: Path, name: str, reason: st
         ("{camera}_%Y%m%d_%H.jpg", r"unknown \{camera\}; known are \{station\} and \{device\}"),
     ],
 )
-def test_a_wrong_pattern_is_told_at_once(pattern: str, reason: str) -> None:
+def test_a_wrong_pattern_is_reported_immediately(pattern: str, reason: str) -> None:
     with pytest.raises(OptionError, match=reason):
         frames("never opened.jpg", pattern=pattern)
 
@@ -144,7 +144,7 @@ def test_a_fits_image_has_its_keys(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-def test_a_fits_axis_of_three_is_colour(tmp_path: Path, axis: int) -> None:
+def test_a_fits_axis_of_length_three_is_color(tmp_path: Path, axis: int) -> None:
     cube = np.stack([GREY, GREY // 2, GREY // 4], axis)
     path = save_fits(tmp_path / "a.fits", cube)
     (only,) = frames(path)
@@ -203,7 +203,7 @@ def test_the_first_image_extension_counts(tmp_path: Path) -> None:
     assert (only.station, only.exposure) == ("kevo", 1.5)
 
 
-def test_a_stream_is_read_from_where_it_stands(tmp_path: Path) -> None:
+def test_a_stream_is_read_from_its_current_position(tmp_path: Path) -> None:
     contents = [
         save_fits(tmp_path / "a.fits", GREY).read_bytes(),
         save(tmp_path / "a.png", COLOUR).read_bytes(),
@@ -221,15 +221,15 @@ def test_a_fits_stream_that_cannot_seek(tmp_path: Path) -> None:
     assert len(list(frames(Pipe(path.read_bytes())))) == 4
 
 
-def test_frames_before_the_break_of_a_fits_cube_are_given(tmp_path: Path) -> None:
+def test_frames_before_the_damage_of_a_fits_cube_are_read(tmp_path: Path) -> None:
     path = save_fits(tmp_path / "a.fits", np.stack([GREY] * 40))
     os.truncate(path, path.stat().st_size - 30 * GREY.nbytes)
     number, text = message(frames(path))
-    assert 8 <= number <= 17  # FITS fills up to blocks of 2880 bytes
+    assert 8 <= number <= 17  # FITS pads to blocks of 2880 bytes
     assert text.startswith(f"{path}: frame {number}: damaged FITS (")
 
 
-def test_a_fits_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
+def test_a_wrong_fits_header_allocates_nothing(tmp_path: Path) -> None:
     path = save_fits(tmp_path / "a.fits", GREY)
     content = path.read_bytes()
     for axis, length in ((1, 16), (2, 12)):

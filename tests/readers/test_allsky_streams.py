@@ -1,4 +1,4 @@
-"""Streams of PGM become frames with the right counts and times, and broken ones one clear line."""
+"""PGM streams become frames with correct counts and times; errors are one clear line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from geovision.readers.allsky import (
 
 @pytest.mark.parametrize("name", ["a.pgm", "a.pgm.gz"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_what_is_written_is_read_back(tmp_path: Path, name: str, dtype: type) -> None:
+def test_written_frames_are_read_unchanged(tmp_path: Path, name: str, dtype: type) -> None:
     written = [frame(index, dtype=dtype, latitude=56.3539, longitude=-94.6557) for index in range(5)]
     path = write_pgm(tmp_path / name, written, header={"Project unique ID": "THEMIS"})
     read = list(frames(path))
@@ -42,7 +42,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str, dtype: type) ->
     assert {one.path for one in read} == {str(path)}
     assert read[0].notes == ()
     assert read[0].header["Project unique ID"] == "THEMIS"
-    assert "Site unique ID" not in read[1].header  # carried on by the reader, not repeated by the file
+    assert "Site unique ID" not in read[1].header  # carried forward by the reader, not repeated in the file
     assert read[0].pixels.flags.writeable
 
 
@@ -51,7 +51,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, night: list[Frame])
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_sixteen_bits_stand_with_the_high_byte_first(tmp_path: Path) -> None:
+def test_16_bit_counts_are_big_endian(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header(size="2 1") + bytes([1, 2, 3, 4]))
     (only,) = frames(path)
@@ -69,7 +69,7 @@ TREX_NIR = (
 )
 
 
-def test_a_header_of_trex_is_understood(tmp_path: Path) -> None:
+def test_a_header_of_trex_is_read(tmp_path: Path) -> None:
     path = tmp_path / "20220307_0605_gill_nir-216_8446.pgm"
     path.write_bytes((header(TREX_NIR) + bytes(24)) * 2)
     for one in frames(path):
@@ -83,7 +83,7 @@ def test_a_header_of_trex_is_understood(tmp_path: Path) -> None:
     ("comments", "exposure"),
     [
         ('#"Effective image exposure" 320.000 ms\n#"Exposure options" MSEC=400\n', 0.32),
-        ('#"Exposure plus initial readout" 985.08 ms\n', None),  # holds the readout too
+        ('#"Exposure plus initial readout" 985.08 ms\n', None),  # includes the readout
         ('#"Exposure options" MSEC=0\n', None),
         ('#"Exposure options" MSEC=..\n', None),
         ("", None),
@@ -105,13 +105,13 @@ def test_the_exposure_is_stated_or_unknown(tmp_path: Path, comments: str, exposu
         ("# Image request start: 2014-03-10T07:02:00+01:00\n", (2014, 3, 10, 6, 2)),
     ],
 )
-def test_times_are_utc_whatever_their_spelling(tmp_path: Path, comment: str, time: tuple[int, ...]) -> None:
+def test_times_are_utc_in_any_notation(tmp_path: Path, comment: str, time: tuple[int, ...]) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header(comment) + bytes(24))
     assert next(frames(path)).time == datetime.datetime(*time, tzinfo=datetime.UTC)
 
 
-def test_a_bare_header_takes_the_file_name_and_says_so(tmp_path: Path) -> None:
+def test_a_bare_header_uses_the_file_name_and_adds_notes(tmp_path: Path) -> None:
     path = tmp_path / "20140310_0600_gill_themis19_full.pgm"
     path.write_bytes(header() + bytes(24))
     (only,) = frames(path)
@@ -124,7 +124,7 @@ def test_a_bare_header_takes_the_file_name_and_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_without_any_name_it_is_unknown(tmp_path: Path) -> None:
+def test_without_header_and_name_the_time_is_unknown(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header('#"Image request start" on a cold night\n') + bytes(24))
     (only,) = frames(path)
@@ -138,14 +138,14 @@ def test_a_date_alone_is_no_time(tmp_path: Path) -> None:
     assert next(frames(path)).time is None
 
 
-def test_a_pattern_serves_streams_too(tmp_path: Path) -> None:
+def test_a_pattern_applies_to_streams(tmp_path: Path) -> None:
     path = tmp_path / "140310-060203 ski.pgm"
     path.write_bytes(header() + bytes(24))
     (only,) = frames(path, pattern="%y%m%d-%H%M%S {station}.pgm")
     assert (only.station, only.time) == ("ski", datetime.datetime(2014, 3, 10, 6, 2, 3, tzinfo=datetime.UTC))
 
 
-def test_two_cameras_in_one_file_are_told_apart(tmp_path: Path, night: list[Frame]) -> None:
+def test_two_cameras_in_one_file_are_separated(tmp_path: Path, night: list[Frame]) -> None:
     other = [replace(one, station="fsmi", device="themis20") for one in night[3:]]
     read = list(frames(write_pgm(tmp_path / "a.pgm", night[:3] + other)))
     assert [one.station for one in read] == ["gill"] * 3 + ["fsmi"] * 3
@@ -166,7 +166,7 @@ def test_frames_of_changing_size_keep_their_sizes(tmp_path: Path) -> None:
     assert count_frames(path) == 4
 
 
-def test_a_clock_that_jumps_back_is_told_as_it_is(tmp_path: Path, night: list[Frame]) -> None:
+def test_a_clock_that_jumps_back_is_detected(tmp_path: Path, night: list[Frame]) -> None:
     hour = datetime.timedelta(hours=1)
     written = night[:3] + [replace(one, time=one.time - hour) for one in night[3:]]
     times = [one.time for one in frames(write_pgm(tmp_path / "a.pgm", written))]
@@ -180,11 +180,11 @@ def test_unknown_and_equal_times_are_no_jumps() -> None:
     assert clock_jumps([]).shape == (0,)
 
 
-# --- where frames come from ---------------------------------------------------------------------
+# --- sources of frames --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["a.pgm", "a.pgm.gz"])
-def test_streams_give_what_paths_give(tmp_path: Path, night: list[Frame], name: str) -> None:
+def test_streams_and_paths_give_equal_frames(tmp_path: Path, night: list[Frame], name: str) -> None:
     path = write_pgm(tmp_path / name, night)
     remote = fsspec.filesystem("memory")
     remote.pipe(f"/sky/{name}", path.read_bytes())
@@ -201,7 +201,7 @@ def test_streams_give_what_paths_give(tmp_path: Path, night: list[Frame], name: 
     assert count_frames(Pipe(path.read_bytes())) == 6
 
 
-def test_a_connection_that_breaks_ends_in_one_line(tmp_path: Path, night: list[Frame]) -> None:
+def test_a_broken_connection_is_reported_in_one_line(tmp_path: Path, night: list[Frame]) -> None:
     content = write_pgm(tmp_path / "a.pgm", night).read_bytes()[: -SIZE // 2]
     number, text = message(frames(Pipe(content, then=OSError("connection reset")), name="https://x/a.pgm"))
     assert number == 5
@@ -228,7 +228,7 @@ def test_a_long_stream_is_read_and_counted_in_little_memory(tmp_path: Path, name
 # --- broken files -------------------------------------------------------------------------------
 
 
-def test_whole_frames_of_a_truncated_gzip_are_given(tmp_path: Path, night: list[Frame]) -> None:
+def test_complete_frames_of_a_truncated_gzip_are_read(tmp_path: Path, night: list[Frame]) -> None:
     path = write_pgm(tmp_path / "a.pgm.gz", night)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
     number, text = message(frames(path))
@@ -241,7 +241,7 @@ def test_whole_frames_of_a_truncated_gzip_are_given(tmp_path: Path, night: list[
         count_frames(path)
 
 
-def test_a_wrong_checksum_is_told_after_the_frames(tmp_path: Path, night: list[Frame]) -> None:
+def test_a_wrong_checksum_is_reported_after_the_frames(tmp_path: Path, night: list[Frame]) -> None:
     path = write_pgm(tmp_path / "a.pgm.gz", night)
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
@@ -254,7 +254,7 @@ def test_a_wrong_checksum_is_told_after_the_frames(tmp_path: Path, night: list[F
     )
 
 
-def test_garbage_in_gzip_ends_in_one_line(tmp_path: Path, night: list[Frame]) -> None:
+def test_garbage_in_gzip_is_reported_in_one_line(tmp_path: Path, night: list[Frame]) -> None:
     path = write_pgm(tmp_path / "a.pgm.gz", night)
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
@@ -265,7 +265,7 @@ def test_garbage_in_gzip_ends_in_one_line(tmp_path: Path, night: list[Frame]) ->
     assert text.endswith("copy it again from its source")
 
 
-def test_a_gzip_that_holds_no_byte_is_empty(tmp_path: Path) -> None:
+def test_a_gzip_without_content_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm.gz"
     path.write_bytes(gzip.compress(b"")[:12])
     assert "breaks off" in message(frames(path))[1]
@@ -285,7 +285,7 @@ def test_a_gzip_that_holds_no_byte_is_empty(tmp_path: Path) -> None:
         ("4 2", "65535", "4 columns, 2 rows and counts up to 65535, but no frame begins after these 16"),
     ],
 )
-def test_headers_that_lie_are_not_believed(tmp_path: Path, size: str, maxval: str, declaration: str) -> None:
+def test_wrong_sizes_in_headers_are_refused(tmp_path: Path, size: str, maxval: str, declaration: str) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header() + bytes(24) + header(size=size, maxval=maxval) + b"\xff" * 24)
     tracemalloc.start()
@@ -297,7 +297,7 @@ def test_headers_that_lie_are_not_believed(tmp_path: Path, size: str, maxval: st
     assert text.endswith("(after 1 complete frame); copy it again from its source")
 
 
-def test_garbage_after_a_frame_of_a_known_form_costs_no_frame(tmp_path: Path, night: list[Frame]) -> None:
+def test_garbage_after_complete_frames_loses_no_frame(tmp_path: Path, night: list[Frame]) -> None:
     path = write_pgm(tmp_path / "a.pgm", night)
     path.write_bytes(path.read_bytes() + bytes(500))
     number, text = message(frames(path))
@@ -305,7 +305,7 @@ def test_garbage_after_a_frame_of_a_known_form_costs_no_frame(tmp_path: Path, ni
     assert "frame 6: no header of a binary PGM (P5)" in text
 
 
-def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
+def test_a_header_with_a_size_beyond_the_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header() + bytes(24) + header(size="400 300") + bytes(24))
     assert message(frames(path)) == (
@@ -318,13 +318,13 @@ def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", ["4", "4.5 3", "-4 3", "wide high", "9" * 30 + " 3"])
-def test_a_header_without_a_size_is_none(tmp_path: Path, size: str) -> None:
+def test_a_header_without_a_size_is_refused(tmp_path: Path, size: str) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header(size=size) + b"\xff" * 100_000)
     assert "frame 0: no header of a binary PGM (P5)" in message(frames(path))[1]
 
 
-def test_a_long_senseless_comment_takes_no_time(tmp_path: Path) -> None:
+def test_a_long_comment_is_parsed_quickly(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header("# a" + " " * 60_000 + "\n") + bytes(24))
     begin = time.process_time()
@@ -332,13 +332,13 @@ def test_a_long_senseless_comment_takes_no_time(tmp_path: Path) -> None:
     assert time.process_time() - begin < 1  # seconds; quadratic matching would take many
 
 
-def test_endless_comments_are_given_up(tmp_path: Path) -> None:
+def test_very_long_comments_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5\n" + b"# a comment\n" * 100_000)
     assert "frame 0: no header of a binary PGM (P5)" in message(frames(path))[1]
 
 
-def test_a_header_that_is_cut_is_told(tmp_path: Path) -> None:
+def test_a_truncated_header_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(header() + bytes(24) + header()[:-2])
     number, text = message(frames(path))
@@ -346,7 +346,7 @@ def test_a_header_that_is_cut_is_told(tmp_path: Path) -> None:
     assert "frame 1: the file ends inside its header: truncated, still being written" in text
 
 
-def test_a_file_that_grows_is_followed_to_its_end(tmp_path: Path, night: list[Frame]) -> None:
+def test_a_growing_file_is_read_to_its_end(tmp_path: Path, night: list[Frame]) -> None:
     path = write_pgm(tmp_path / "a.pgm", night[:2])
     more = write_pgm(tmp_path / "b.pgm", night).read_bytes()[path.stat().st_size :]
     growing = frames(path)
@@ -354,7 +354,7 @@ def test_a_file_that_grows_is_followed_to_its_end(tmp_path: Path, night: list[Fr
     with path.open("ab") as stream:
         stream.write(more[: -SIZE // 2])
     for one in itertools.islice(growing, 3):
-        read.append(one)  # noqa: PERF402 - the last one raises, and what came before it counts
+        read.append(one)  # noqa: PERF402 - the last one raises; the frames before it are needed
     assert all(map(same, read, night[:5]))
     number, text = message(growing)
     assert number == 0
@@ -362,7 +362,7 @@ def test_a_file_that_grows_is_followed_to_its_end(tmp_path: Path, night: list[Fr
     assert "still being written" in text
 
 
-def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+def test_a_file_truncated_during_reading_is_reported(tmp_path: Path) -> None:
     path = write_pgm(tmp_path / "a.pgm", [frame(index, (200, 200)) for index in range(4)])
     shrinking = frames(path)
     next(shrinking)
@@ -371,7 +371,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.pgm", "a.pgm.gz", "a.fits", "a.png"])
-def test_whatever_is_damaged_there_is_one_kind_of_error(tmp_path: Path, name: str) -> None:
+def test_all_kinds_of_damage_raise_the_same_error(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if ".pgm" in name:
         write_pgm(path, [frame(index, (9, 7)) for index in range(4)])
@@ -394,7 +394,7 @@ def test_whatever_is_damaged_there_is_one_kind_of_error(tmp_path: Path, name: st
             assert count_frames(stream) > 0
 
 
-def test_no_file_and_a_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert message(frames(tmp_path / "a.pgm"))[1] == f"{tmp_path}/a.pgm: no such file; check the path"
     assert message(frames(tmp_path))[1] == f"{tmp_path}: a folder, not a file; give a file in it"
 
@@ -422,7 +422,7 @@ def test_other_formats_are_named(tmp_path: Path, content: bytes, reason: str) ->
 # --- writing ------------------------------------------------------------------------------------
 
 
-def test_what_pgm_cannot_hold_is_refused(tmp_path: Path, night: list[Frame]) -> None:
+def test_frames_that_pgm_cannot_store_are_refused(tmp_path: Path, night: list[Frame]) -> None:
     path = write_pgm(tmp_path / "a.pgm", night)
     before = path.read_bytes()
     for bad, comments, reason in (
@@ -437,7 +437,7 @@ def test_what_pgm_cannot_hold_is_refused(tmp_path: Path, night: list[Frame]) -> 
     assert sorted(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Path, night: list[Frame]) -> None:
+def test_a_missing_folder_is_a_storage_error(tmp_path: Path, night: list[Frame]) -> None:
     with pytest.raises(StorageError, match=r"b/a.pgm: could not be written \(No such file"):
         write_pgm(tmp_path / "b" / "a.pgm", night)
 
@@ -475,7 +475,7 @@ def test_the_counts_of_themis_equal_an_independent_decoder(gillam: list[Path]) -
 
 
 @pytest.mark.real_data
-def test_real_frames_survive_being_written(gillam: list[Path], tmp_path: Path) -> None:
+def test_real_frames_are_written_without_loss(gillam: list[Path], tmp_path: Path) -> None:
     read = list(frames(gillam[0]))
     path = write_pgm(tmp_path / "a.pgm.gz", read)
     assert all(map(same, frames(path), read))

@@ -1,4 +1,4 @@
-"""Heights of the ground from the formats that they come in."""
+"""Ground heights from all supported formats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _hill(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
 
 
 def _hgt(folder: Path) -> Path:
-    """An SRTM tile of three seconds of arc: big-endian int16, from the north-western corner."""
+    """SRTM tile of three arc seconds: big-endian int16, from the northwestern corner."""
     axis = np.arange(1201) / 1200
     heights = _hill((39 - axis)[:, None], (-29 + axis)[None, :]).round().astype(">i2")
     heights[600:605, 600:605] = -32768
@@ -60,13 +60,13 @@ def test_tiles_plain_and_zipped_give_the_same_heights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["average", "nearest"])
-def test_heights_lie_where_the_grid_says(tmp_path: Path, method: str) -> None:
+def test_heights_are_at_the_positions_of_the_grid(tmp_path: Path, method: str) -> None:
     found = elevation_on_grid(_hgt(tmp_path), LATITUDE, LONGITUDE, method=method)  # type: ignore[arg-type]
     expected = _hill(LATITUDE[:, None], LONGITUDE[None, :])
     np.testing.assert_allclose(found, expected, atol=12 if method == "average" else 25)
 
 
-def test_projected_grids_are_brought_to_degrees(tmp_path: Path) -> None:
+def test_projected_grids_are_regridded_to_degrees(tmp_path: Path) -> None:
     from rasterio.warp import transform
 
     x, y = np.meshgrid(350_000 + 200 * np.arange(400), 4_310_000 - 200 * np.arange(500))
@@ -80,7 +80,7 @@ def test_projected_grids_are_brought_to_degrees(tmp_path: Path) -> None:
         read_elevation(path)
 
 
-def test_several_files_fill_one_another(tmp_path: Path) -> None:
+def test_several_files_fill_gaps_of_each_other(tmp_path: Path) -> None:
     west = _tiff(
         tmp_path / "w.tif", np.full((100, 50), 100, "float32"), "EPSG:4326", (0.01, 0, 10, 0, -0.01, 51)
     )
@@ -94,12 +94,12 @@ def test_several_files_fill_one_another(tmp_path: Path) -> None:
     assert np.isnan(elevation_on_grid(west, latitude, longitude)).mean() == pytest.approx(0.5)
 
 
-def test_what_are_no_heights_is_refused(tmp_path: Path) -> None:
+def test_invalid_heights_are_refused(tmp_path: Path) -> None:
     degrees = (0.01, 0.0, 10.0, 0.0, -0.01, 51.0)
     where = np.arange(50.2, 50.5, 0.01), np.arange(10.2, 10.5, 0.01)
-    centimetres = _tiff(tmp_path / "cm.tif", np.full((100, 100), 52_000, "float32"), "EPSG:4326", degrees)
+    centimeters = _tiff(tmp_path / "cm.tif", np.full((100, 100), 52_000, "float32"), "EPSG:4326", degrees)
     with pytest.raises(InputError, match="expected m above mean sea level"):
-        elevation_on_grid(centimetres, *where)
+        elevation_on_grid(centimeters, *where)
     nowhere = _tiff(tmp_path / "no.tif", np.full((100, 100), 52, "float32"), None, degrees)
     with pytest.raises(InputError, match="no coordinate reference system; assign one"):
         elevation_on_grid(nowhere, *where)

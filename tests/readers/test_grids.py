@@ -1,4 +1,4 @@
-"""Grids in and out: units, axes, calendars, masks, and what is refused with which words."""
+"""Reading and writing of grids: units, axes, calendars, masks and error messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _few = settings(max_examples=15, deadline=None)
 
 
 def rain(steps: int = 40, lat=(40.0, 41.0, 42.0), lon=(0.0, 1.0, 2.0, 3.0), seed: int = 0) -> xr.DataArray:
-    """Daily rain in mm/day, half of it dry, as a file would hold it."""
+    """Daily rain as stored in a file, in mm/day; half of the values are dry."""
     rng = np.random.default_rng(seed)
     values = rng.gamma(0.5, 8.0, (steps, len(lat), len(lon))) * (
         rng.random((steps, len(lat), len(lon))) < 0.5
@@ -85,7 +85,7 @@ def test_units_of_files(unit: str, to: str, factor: float, offset: float) -> Non
     assert unit_conversion(unit, to) == pytest.approx((factor, offset))
 
 
-def test_an_amount_is_what_fell_in_one_step() -> None:
+def test_an_amount_is_accumulated_over_one_time_step() -> None:
     assert unit_conversion("mm", "mm day-1", step_days=1.0) == (1.0, 0.0)
     assert unit_conversion("m", "mm day-1", step_days=1 / 24) == pytest.approx((24_000, 0))
     assert unit_conversion("kg m-2", "mm day-1", step_days=1.0) == (1.0, 0.0)
@@ -94,14 +94,14 @@ def test_an_amount_is_what_fell_in_one_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "told"), [("xyzzy", "is unknown"), ("K", "cannot be converted"), ("", "cannot be")]
+    ("unit", "message"), [("xyzzy", "is unknown"), ("K", "cannot be converted"), ("", "cannot be")]
 )
-def test_a_unit_of_something_else_is_refused(unit: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_unit_of_another_quantity_is_refused(unit: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         unit_conversion(unit, "mm day-1")
 
 
-def test_the_unit_of_the_file_counts(tmp_path: Path) -> None:
+def test_the_unit_of_the_file_is_used(tmp_path: Path) -> None:
     field = rain()
     flux = (field.astype(float) / 86400).assign_attrs(units="[kg m-2 s-1]")
     found = open_grid(written(flux, tmp_path / "flux.nc"), "precipitation")
@@ -128,14 +128,14 @@ def test_a_declared_unit_does_not_overrule_the_file(tmp_path: Path) -> None:
         open_grid(path, "precipitation", units="kg m-2 s-1")
 
 
-def test_a_flux_read_as_millimetres_is_told_by_its_quantile(tmp_path: Path) -> None:
-    """Each value of it lies inside the hard range."""
+def test_a_flux_read_as_millimeters_is_detected_by_its_quantile(tmp_path: Path) -> None:
+    """Every single value is inside the valid range."""
     path = written((rain() / 86400).assign_attrs(units="mm/day"), tmp_path / "slip.nc")
     with pytest.raises(InputError, match=r"99.9% quantile .* would be plausible in 'kg m-2 s-1'"):
         open_grid(path, "precipitation")
 
 
-def test_other_units_are_told_by_their_values(tmp_path: Path) -> None:
+def test_other_units_are_detected_by_their_values(tmp_path: Path) -> None:
     celsius = (rain() * 0 + 12).assign_attrs(units="K").rename("tas")
     celsius[0] += 5
     with pytest.raises(InputError, match=r"from 12 to 17 K, expected 150 to 350 .*plausible in 'degC'"):
@@ -232,7 +232,7 @@ def test_a_region_over_greenwich_is_one_piece(turned, tmp_path: Path) -> None:
         np.testing.assert_allclose(found, open_grid(written(field, tmp_path / "plain.nc"), "precipitation"))
 
 
-def test_a_globe_begins_where_its_file_does_or_at_the_first_meridian(tmp_path: Path) -> None:
+def test_a_global_field_begins_at_its_file_start_or_the_prime_meridian(tmp_path: Path) -> None:
     globe = rain().interp(lon=np.arange(12.0)).assign_coords(lon=np.arange(12) * 30.0).fillna(0)
     eastward = globe.assign_coords(lon=globe["lon"].values - 180)
     for field, begin in ((globe, 0), (eastward, -180), (eastward.roll(lon=5, roll_coords=True), 0)):
@@ -261,7 +261,7 @@ def test_levels_are_chosen(tmp_path: Path) -> None:
     assert float(open_grid(path, "air_temperature", select={"plev": 50000}).min()) == 250
 
 
-def test_several_files_follow_each_other_in_time(tmp_path: Path) -> None:
+def test_several_files_are_joined_in_time(tmp_path: Path) -> None:
     field = rain(40)
     written(field[20:], tmp_path / "a_later.nc")
     written(field[:20], tmp_path / "b_earlier.nc")
@@ -286,7 +286,7 @@ def test_a_time_without_units_is_refused(tmp_path: Path) -> None:
         open_grid(written(field, tmp_path / "t.nc"), "precipitation")
 
 
-def test_a_large_field_is_read_in_pieces_along_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_field_is_read_in_chunks_along_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_grid(written(rain(200), tmp_path / "a.nc"), "precipitation")
     assert whole.chunks is None
     monkeypatch.setattr(reader, "_CHUNK_THRESHOLD", 2000)
@@ -300,7 +300,7 @@ def test_a_large_field_is_read_in_pieces_along_time(tmp_path: Path, monkeypatch:
     np.testing.assert_allclose(onto, sum(corners) / 4, rtol=1e-5)
 
 
-def test_what_cannot_be_read_says_so(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match=r"none\.nc: no NetCDF file or Zarr store; check the path"):
         open_grid(tmp_path / "none.nc", "precipitation")
     (tmp_path / "text.nc").write_text("not a grid")
@@ -319,7 +319,7 @@ def test_what_cannot_be_read_says_so(tmp_path: Path) -> None:
 # --- pairs --------------------------------------------------------------------------------------
 
 
-def test_fields_are_aligned_by_date_whatever_the_hour_and_the_calendar() -> None:
+def test_fields_are_aligned_by_date_for_any_hour_and_calendar() -> None:
     field = rain(400)
     leap = field.assign_coords(
         time=np.datetime64("2000-01-01T12", "ns") + np.arange(400) * np.timedelta64(1, "D")
@@ -335,7 +335,7 @@ def test_fields_are_aligned_by_date_whatever_the_hour_and_the_calendar() -> None
     np.testing.assert_array_equal(observed[58:61], field[[58, 60, 61]])
 
 
-def test_a_day_without_values_falls_out_and_one_without_a_cell_stays() -> None:
+def test_a_day_without_values_is_dropped_and_a_day_without_one_cell_is_kept() -> None:
     a, b = rain(10), rain(10, seed=1)
     a[3] = np.nan
     a[5, 0, 0] = np.nan
@@ -344,7 +344,7 @@ def test_a_day_without_values_falls_out_and_one_without_a_cell_stays() -> None:
     assert aligned.fields["a"].sizes["time"] == 9
 
 
-def test_a_winter_is_one_unit_over_new_year() -> None:
+def test_a_winter_is_one_group_across_new_year() -> None:
     field = rain(400)
     assert split_groups(field)[364:366] == ["2001", "2002"]
     winters = split_groups(field, "winter")
@@ -358,7 +358,7 @@ def test_fields_without_a_common_date_are_refused() -> None:
         align({"a": rain(), "b": later})
 
 
-def test_a_coarse_grid_that_is_finer_is_refused() -> None:
+def test_a_coarse_grid_finer_than_the_fine_grid_is_refused() -> None:
     fine = rain(lat=(40.0, 40.5, 41.0))
     check_finer(rain(), fine)
     with pytest.raises(InputError, match=r"coarse grid has cells of 0\.5 degrees .* the fine one of 1"):
@@ -370,7 +370,7 @@ def test_a_coarse_grid_that_is_finer_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
 @pytest.mark.parametrize("units", ["", "kg m-2 s-1"])
-def test_what_is_written_is_read_back(tmp_path: Path, name: str, units: str) -> None:
+def test_written_fields_are_read_unchanged(tmp_path: Path, name: str, units: str) -> None:
     field = rain().expand_dims(realization=[3, 7], axis=1).copy(deep=True)
     field = field.assign_attrs(institution="somewhere")
     field[:, :, 0, 0] = np.nan
@@ -392,7 +392,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str, units: str) -> 
 
 
 @pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
-def test_pieces_of_any_size_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_chunks_of_any_size_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     field = rain(70)
     for number, part in enumerate((field[:30], field[30:45], field[45:])):
         written(part, tmp_path / f"{number}.nc")
@@ -409,7 +409,7 @@ def test_another_calendar_is_written_and_read(tmp_path: Path) -> None:
     assert again.indexes["time"].equals(days)
 
 
-def test_a_place_that_cannot_be_written_keeps_what_stood_there(tmp_path: Path) -> None:
+def test_an_unwritable_path_keeps_the_existing_file(tmp_path: Path) -> None:
     found = open_grid(written(rain(), tmp_path / "in.nc"), "precipitation")
     (tmp_path / "file").write_text("a file where a folder should be")
     for name in ("out.nc", "out.zarr"):
@@ -422,7 +422,7 @@ def test_a_place_that_cannot_be_written_keeps_what_stood_there(tmp_path: Path) -
 # --- real files ---------------------------------------------------------------------------------
 
 
-def test_a_source_that_runs_freely_is_not_paired_by_day(tmp_path: Path) -> None:
+def test_a_free_running_source_is_not_paired_by_day(tmp_path: Path) -> None:
     written(rain(), tmp_path / "a.nc")
     written(rain(seed=1)[3:], tmp_path / "b.nc")
     seen = GridSource("seen", "a.nc", "precipitation")
@@ -438,8 +438,8 @@ def test_a_source_that_runs_freely_is_not_paired_by_day(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_real_files_follow_each_other_or_do_not(shared_data: Path) -> None:
-    """NCEP follows the observed days and a free-running climate model does not."""
+def test_real_files_correlate_by_day_or_not(shared_data: Path) -> None:
+    """NCEP correlates with the observed days and a free-running climate model does not."""
     folder = shared_data / "iberia"
     observed = open_source(folder, SOURCES["eobs.pr"])
     assert float(observed.isnull().mean()) == pytest.approx(0.4057, abs=1e-4)
@@ -456,7 +456,7 @@ def test_real_files_follow_each_other_or_do_not(shared_data: Path) -> None:
         maps[name] = float(xr.corr(onto.mean("time"), observed.mean("time")))
     assert daily["NCEP"] > 0.85
     assert max(abs(daily["CMIP5"]), abs(daily["CORDEX"])) < 0.1
-    # Its climate lies where it rains: the pole is the right one.
+    # Its mean rain matches the observed pattern, so the rotated pole is correct.
     assert maps["CORDEX"] > 0.5
 
 

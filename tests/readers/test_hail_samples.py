@@ -1,4 +1,4 @@
-"""Hail samples on disk and as a data set: what is missing, where it is, and which of them belong together."""
+"""Hail samples on disk and as a data set: missing data, positions and groups."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sample() -> HailSample:
 
 
 @pytest.mark.parametrize("kind", ["nc", "zarr"])
-def test_what_is_written_is_read(tmp_path: Path, sample: HailSample, kind: str) -> None:
+def test_written_samples_are_read_unchanged(tmp_path: Path, sample: HailSample, kind: str) -> None:
     path = hail_samples.write_sample(sample, tmp_path, kind=kind)  # type: ignore[arg-type]
     again = hail_samples.read_sample(path)
     assert path.stem == str(sample.name)
@@ -56,10 +56,10 @@ def test_what_is_written_is_read(tmp_path: Path, sample: HailSample, kind: str) 
     header = hail_samples.read_header(path)
     assert header["sizes"] == {"time": 3, "y": 16, "x": 20}
     assert header["title"] == "generated storms, version 1, seed 1, sample 3"
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]  # nothing of the writing is left
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]  # no temporary file is left
 
 
-def test_a_sample_keeps_missing_apart_from_nothing(data: HailSamples) -> None:
+def test_a_sample_separates_missing_data_from_no_echo(data: HailSamples) -> None:
     for index in range(len(data)):
         sample, held = data[index], data.read(index)
         radar, valid = sample["inputs"]["radar"], sample["valid"]["radar"]
@@ -113,7 +113,7 @@ def test_a_storm_day_does_not_end_at_midnight() -> None:
     assert day("20230617T235900", -97) == day("20230618T030000", -97) == "2023-06-17"  # midnight in Greenwich
 
 
-def test_terrain_is_told_apart(data: HailSamples) -> None:
+def test_terrain_kinds_are_separated(data: HailSamples) -> None:
     kinds = data.terrain
     assert set(kinds) == {"plain", "complex"}
     for kind in ("plain", "complex"):
@@ -123,7 +123,7 @@ def test_terrain_is_told_apart(data: HailSamples) -> None:
         assert all((span >= 400) == (kind == "complex") for span in spans)
 
 
-def test_the_middle_can_be_taken_and_the_oracle_asked(data: HailSamples) -> None:
+def test_samples_are_cropped_and_the_oracle_is_available(data: HailSamples) -> None:
     small = data.with_size((16, 16))
     whole, part = data[1], small[1]
     torch.testing.assert_close(part["inputs"]["radar"], whole["inputs"]["radar"][..., 8:24, 4:20])
@@ -133,7 +133,7 @@ def test_the_middle_can_be_taken_and_the_oracle_asked(data: HailSamples) -> None
         data.with_size((64, 64))[0]
 
 
-def test_the_plot_shows_what_is_missing_and_the_answer(data: HailSamples) -> None:
+def test_the_plot_shows_missing_sources_and_the_prediction(data: HailSamples) -> None:
     pytest.importorskip("matplotlib")
     from geovision.heads.prediction import MaskPrediction
 
@@ -202,7 +202,7 @@ def test_a_gap_in_a_file_is_refused_too(tmp_path: Path, sample: HailSample) -> N
         HailSamples(tmp_path)[0]
 
 
-def test_what_was_read_can_be_written(tmp_path: Path, sample: HailSample) -> None:
+def test_a_sample_that_was_read_can_be_written(tmp_path: Path, sample: HailSample) -> None:
     path = hail_samples.write_sample(sample, tmp_path)
     first = path.read_bytes()
     again = hail_samples.write_sample(hail_samples.read_sample(path), tmp_path / "again")
@@ -211,7 +211,7 @@ def test_what_was_read_can_be_written(tmp_path: Path, sample: HailSample) -> Non
     assert path.read_bytes() == first
 
 
-def test_a_source_that_is_missing_altogether_is_told(tmp_path: Path, sample: HailSample) -> None:
+def test_a_completely_missing_source_is_marked(tmp_path: Path, sample: HailSample) -> None:
     nothing = TimedSource(np.full_like(sample.sources["fy4b"].values, np.nan), np.full(3, np.nan))
     hail_samples.write_sample(
         dataclasses.replace(sample, sources={**sample.sources, "fy4b": nothing}), tmp_path
@@ -224,7 +224,9 @@ def test_a_source_that_is_missing_altogether_is_told(tmp_path: Path, sample: Hai
         hail_samples.write_sample(dataclasses.replace(sample, sources={"radar": nothing}), tmp_path)
 
 
-def test_shapes_channels_and_files_that_do_not_fit(tmp_path: Path, sample: HailSample, folder: Path) -> None:
+def test_wrong_shapes_channels_and_files_are_refused(
+    tmp_path: Path, sample: HailSample, folder: Path
+) -> None:
     with pytest.raises(InputError, match=r"label of shape \(16, 19\); expected \(16, 20\)"):
         hail_samples.write_sample(dataclasses.replace(sample, label=sample.label[:, :-1]), tmp_path)
     xarray = pytest.importorskip("xarray")
@@ -245,7 +247,7 @@ def test_shapes_channels_and_files_that_do_not_fit(tmp_path: Path, sample: HailS
         hail_samples.read_sample(tmp_path / "hail_none.nc")
 
 
-def test_folders_that_hold_no_samples(tmp_path: Path) -> None:
+def test_folders_without_samples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
         HailSamples(tmp_path / "none")
     (tmp_path / "labels.nc").write_text("")

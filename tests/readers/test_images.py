@@ -1,4 +1,4 @@
-"""Pictures of every kind become upright RGB counts, and damaged ones one clear line."""
+"""Images of every format become upright RGB counts; errors are one clear line."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def picture() -> Image.Image:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".gif", ".jpg", ".ppm", ".tga", ".avif"])
-def test_formats_give_the_same_picture(tmp_path: Path, picture: Image.Image, suffix: str) -> None:
+def test_formats_give_the_same_image(tmp_path: Path, picture: Image.Image, suffix: str) -> None:
     counts = read_rgb(save(tmp_path / f"a{suffix}", picture), PHOTO)
     assert counts.shape == (3, 40, 60)
     assert counts.dtype == np.uint8
-    # A palette of 256 colours and lossy formats keep the picture, not each count.
+    # A palette of 256 colors and lossy formats keep the image, but not each count.
     assert np.abs(counts.transpose(1, 2, 0).astype(int) - GREEN_TO_RED).mean() < 8
 
 
-def test_lossless_counts_are_kept_and_lie_pixel_by_pixel(tmp_path: Path, picture: Image.Image) -> None:
+def test_lossless_counts_are_kept_in_pixel_order(tmp_path: Path, picture: Image.Image) -> None:
     counts = read_rgb(save(tmp_path / "a.png", picture), PHOTO)
     np.testing.assert_array_equal(counts.transpose(1, 2, 0), GREEN_TO_RED)
     assert counts.transpose(1, 2, 0).flags["C_CONTIGUOUS"]
@@ -78,7 +78,7 @@ def test_16_bit_counts_are_scaled_by_the_full_scale_of_their_type(
     counts = np.linspace(0, 65535, 20 * 20).reshape(20, 20).astype(">u2" if big else "<u2")
     read = read_rgb(save(tmp_path / name, Image.fromarray(counts)), PHOTO)
     np.testing.assert_array_equal(read[0], np.round(counts.astype(np.uint32) / 257).astype(np.uint8))
-    # The darkest of dark pictures stays dark: no scale comes from the values.
+    # A very dark image stays dark, because no scale is derived from its values.
     dark = read_rgb(save(tmp_path / name, Image.fromarray(np.full((20, 20), 300, counts.dtype))), PHOTO)
     assert set(dark.ravel()) == {1}
 
@@ -108,8 +108,8 @@ def test_a_transparent_palette_shows_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
-def test_the_first_frame_of_an_animation_counts(tmp_path: Path, suffix: str) -> None:
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "green")]
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "green")]
     path = save(tmp_path / f"a{suffix}", frames[0], save_all=True, append_images=frames[1:])
     assert read_rgb(path, PHOTO)[:, 5, 5].tolist() == pytest.approx([255, 0, 0], abs=4)
 
@@ -120,10 +120,10 @@ def test_the_first_frame_of_an_animation_counts(tmp_path: Path, suffix: str) -> 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
-    # The four corners tell all eight orientations apart.
+    # The four corners identify all eight orientations.
     upright = np.full((64, 96, 3), 60, np.uint8)
     upright[:20, :20], upright[:20, -20:], upright[-20:, :20] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    turn = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # what undoes it
+    turn = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # inverse transform
     stored = Image.fromarray(upright)
     if turn is not None:
         stored = stored.transpose(Image.Transpose(turn))
@@ -133,11 +133,11 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
     for size in (None, (32, 48)):
         counts = read_rgb(path, SQUASH, size).astype(int)
         assert counts.shape[1:] == (size or (64, 96))
-        for place, colour in (((4, 4), (255, 0, 0)), ((4, -5), (0, 255, 0)), ((-5, 4), (0, 0, 255))):
-            assert np.abs(counts[:, place[0], place[1]] - colour).max() < 40
+        for place, color in (((4, 4), (255, 0, 0)), ((4, -5), (0, 255, 0)), ((-5, 4), (0, 0, 255))):
+            assert np.abs(counts[:, place[0], place[1]] - color).max() < 40
 
 
-def test_a_large_jpeg_decoded_at_a_fraction_looks_like_the_whole(tmp_path: Path) -> None:
+def test_a_large_jpeg_decoded_at_a_fraction_resembles_the_full_decoding(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     coarse = Image.fromarray(generator.integers(0, 255, (12, 16, 3), np.uint8))
     whole = coarse.resize((1600, 1200), Image.Resampling.BICUBIC)
@@ -148,8 +148,8 @@ def test_a_large_jpeg_decoded_at_a_fraction_looks_like_the_whole(tmp_path: Path)
     assert np.abs(counts - wanted).max() < 24
 
 
-def test_a_jpeg_is_never_decoded_below_the_size_that_is_asked(tmp_path: Path) -> None:
-    # Stripes one pixel wide survive only where the picture was not shrunk first.
+def test_a_jpeg_is_never_decoded_below_the_requested_size(tmp_path: Path) -> None:
+    # Stripes one pixel wide are kept only if the image was not reduced first.
     stripes = np.zeros((256, 450, 3), np.uint8)
     stripes[:, ::2] = 255
     path = save(tmp_path / "a.jpg", Image.fromarray(stripes), quality=98, subsampling=0)
@@ -166,7 +166,7 @@ def test_a_jpeg_is_never_decoded_below_the_size_that_is_asked(tmp_path: Path) ->
         ((224, 224), (224, 224), True, (0, 0, 224, 224)),
     ],
 )
-def test_what_part_is_kept(shape: tuple, size: tuple, crop: bool, box: tuple) -> None:
+def test_resizing_keeps_the_expected_part(shape: tuple, size: tuple, crop: bool, box: tuple) -> None:
     assert resize_box(shape, size, crop=crop) == pytest.approx(box)
 
 
@@ -248,7 +248,7 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path) -> None:
         read_rgb(path, PHOTO, (224, 224))
 
 
-def test_any_damage_gives_a_picture_or_one_clear_line(tmp_path: Path, picture: Image.Image) -> None:
+def test_any_damage_gives_an_image_or_a_one_line_error(tmp_path: Path, picture: Image.Image) -> None:
     chance = random.Random(0)
     seen = {"read": 0, "refused": 0}
     for suffix in (".jpg", ".png", ".gif", ".tif", ".webp", ".bmp"):
@@ -286,7 +286,7 @@ def album(tmp_path: Path, picture: Image.Image) -> Path:
     return tmp_path / "album"
 
 
-def test_a_folder_gives_its_pictures_in_natural_order(album: Path) -> None:
+def test_images_of_a_folder_are_in_natural_order(album: Path) -> None:
     names = [path.relative_to(album).as_posix() for path in expand(album)]
     assert names == ["a.png", "b/c/deep.webp", "b/img2.JPG", "b/img10.jpg"]
     assert expand([album, album / "a.png"]) == [*expand(album), album / "a.png"]
@@ -295,13 +295,13 @@ def test_a_folder_gives_its_pictures_in_natural_order(album: Path) -> None:
 def test_globs_and_files(album: Path) -> None:
     assert expand(str(album / "b" / "*.[jJ]*")) == [album / "b/img2.JPG", album / "b/img10.jpg"]
     assert len(expand(f"{album}/**/*.jpg")) == 1
-    # What is named is taken, whatever it is called, and before it is taken for a pattern.
+    # An existing file is read whatever its name is, even if the name is also a pattern.
     odd = album / "odd[1].bin"
     odd.write_bytes(b"?")
     assert expand(odd) == [odd]
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_paths_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="nowhere: no such file or folder; check the path"):
         expand(tmp_path / "nowhere")
     with pytest.raises(UnreadableFileError, match="no images in this folder; choose a folder with images"):

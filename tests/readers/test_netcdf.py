@@ -1,4 +1,4 @@
-"""A NetCDF file is written whole, or the disk's error is told and the process lives."""
+"""A NetCDF file is written completely, or a disk error is raised without ending the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geovision.readers.netcdf import write_netcdf
 
 
 def rain(days: int) -> xr.DataArray:
-    """Noise, which does not compress: 40 kB a day."""
+    """Noise, which does not compress: 40 kB per day."""
     values = np.random.default_rng(0).gamma(1.0, 5.0, (days, 100, 100)).astype(np.float32)
     coordinates = {
         "time": np.datetime64("1998-01-01", "ns") + np.arange(days) * np.timedelta64(1, "D"),
@@ -29,7 +29,7 @@ def rain(days: int) -> xr.DataArray:
     return xr.DataArray(values, coordinates, ("time", "lat", "lon"), "precipitation", {"units": "mm/day"})
 
 
-def test_what_is_written_is_what_was_there(tmp_path: Path) -> None:
+def test_written_data_are_read_unchanged(tmp_path: Path) -> None:
     whole = rain(3).to_dataset()
     whole["mask"] = (whole["precipitation"] > 5).astype(np.int8)
     whole.attrs["title"] = "noise"
@@ -40,7 +40,7 @@ def test_what_is_written_is_what_was_there(tmp_path: Path) -> None:
             assert found["mask"].dtype == np.int8
 
 
-def test_a_mask_stays_a_mask_beside_fields(tmp_path: Path) -> None:
+def test_a_mask_stays_a_mask_next_to_fields(tmp_path: Path) -> None:
     field = rain(2)
     mask = (field > 5).astype(np.int8).assign_attrs(units="1", flag_meanings="dry wet").rename("wet")
     path = write_grids([field, mask], tmp_path / "both.nc")
@@ -51,18 +51,18 @@ def test_a_mask_stays_a_mask_beside_fields(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("days", [130, 160, 300])  # more than 4 MB, on a disk of 4
-def test_a_full_disk_is_told_and_what_stood_there_stays(small_disk: Path, days: int) -> None:
+def test_a_full_disk_is_reported_and_the_existing_file_is_kept(small_disk: Path, days: int) -> None:
     path = write_grid(rain(2), small_disk / "rain.nc")
     before = path.read_bytes()
     with pytest.raises(StorageError, match="No space left on device"):
         write_grid(rain(days), path)
-    gc.collect()  # HDF5 closes what is left over
+    gc.collect()  # HDF5 closes remaining handles
     assert path.read_bytes() == before
     assert [each.name for each in small_disk.iterdir()] == ["rain.nc"]
     assert_array_equal(open_grid(path, "precipitation"), rain(2))
 
 
-def test_nothing_is_computed_any_more_once_the_disk_is_full(small_disk: Path) -> None:
+def test_computation_stops_once_the_disk_is_full(small_disk: Path) -> None:
     computed: list[int] = []
 
     def block(values: np.ndarray) -> np.ndarray:

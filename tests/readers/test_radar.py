@@ -1,4 +1,4 @@
-"""Volumes of weather radars: read, brought to levels, and labelled by the command line."""
+"""Weather radar volumes: reading, gridding to levels, labels by the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def steady(dbz: float):
 # --- files --------------------------------------------------------------------------------------
 
 
-def test_an_odim_volume_is_read_with_its_place_and_time(tmp_path):
+def test_an_odim_volume_is_read_with_its_position_and_time(tmp_path):
     path = odim.write(tmp_path / "a.h5", lambda a, r, e: np.where(r < 30_000, a / 10 + e, -np.inf))
     volume = read_volume(path)
     assert (volume.latitude, volume.longitude, volume.altitude) == (47.0, 11.0, 500.0)
@@ -62,14 +62,14 @@ def test_another_quantity_is_read_by_name(tmp_path):
         read_volume(path)
 
 
-def test_a_single_sweep_is_no_volume(tmp_path):
+def test_a_single_sweep_is_refused(tmp_path):
     path = odim.write(tmp_path / "a.h5", steady(20), elevations=(0.5,))
     with pytest.raises(InputError, match="1 elevation; a volume has two or more"):
         read_volume(path)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "an empty file"),
         (b"\x1f\x8b\x08\x00 packed", "a compressed file; decompress it"),
@@ -78,14 +78,14 @@ def test_a_single_sweep_is_no_volume(tmp_path):
         (b"\x89HDF\r\n\x1a\n" + bytes(200), "damaged or not a volume of this format"),
     ],
 )
-def test_what_is_no_volume_is_told_in_one_line(tmp_path, content: bytes, told: str):
+def test_other_files_are_reported_in_one_line(tmp_path, content: bytes, message: str):
     path = tmp_path / "bad"
     path.write_bytes(content)
-    with pytest.raises(UnreadableFileError, match=rf"^[^\n]*bad: {told}[^\n]*$"):
+    with pytest.raises(UnreadableFileError, match=rf"^[^\n]*bad: {message}[^\n]*$"):
         read_volume(path)
 
 
-def test_a_truncated_and_a_missing_volume_are_told(tmp_path):
+def test_truncated_and_missing_volumes_are_reported(tmp_path):
     path = odim.write(tmp_path / "a.h5", odim.storm(10_000, 5000, aloft=4000))
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(UnreadableFileError, match=r"damaged .* copy it again"):
@@ -98,18 +98,18 @@ def test_a_truncated_and_a_missing_volume_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("elevation", [-0.3, 0.5, 5.6, 32.0])
-def test_the_beam_is_where_xradar_puts_it(elevation: float):
+def test_beam_geometry_equals_xradar(elevation: float):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         xradar = pytest.importorskip("xradar")
     along = np.array([500.0, 20_000, 150_000, 300_000])
     _, ground, height = xradar.georeference.antenna_to_cartesian(along, 0.0, elevation, site_altitude=1383)
-    # Its ground distance runs at sea level on the large earth; so does ours.
+    # Both ground distances are measured at sea level on the effective Earth.
     assert beam_height(ground, elevation, 1383) == pytest.approx(height, abs=0.5)
     assert slant_range(ground, elevation, 1383) == pytest.approx(along, rel=1e-5)
 
 
-def test_a_storm_stands_where_it_is(tmp_path):
+def test_a_storm_is_gridded_at_its_position(tmp_path):
     volume = read_volume(odim.write(tmp_path / "a.h5", odim.storm(20_000, -10_000, aloft=4500)))
     levels = grid_volume(volume, GRID)
     top = levels.max("level")
@@ -132,7 +132,7 @@ def test_between_two_sweeps_dbz_is_interpolated_in_height(tmp_path):
     assert found == pytest.approx(10 + 40 * (levels.level.values - low) / (high - low), abs=0.1)
 
 
-def test_an_echo_is_not_drawn_out_into_silence(tmp_path):
+def test_an_echo_is_not_extended_into_areas_without_echo(tmp_path):
     path = odim.write(
         tmp_path / "a.h5", lambda a, r, e: np.float64(50 if e == 1 else -np.inf), elevations=(1.0, 5.0)
     )
@@ -143,7 +143,7 @@ def test_an_echo_is_not_drawn_out_into_silence(tmp_path):
     assert near_high == -np.inf
 
 
-def test_only_what_the_beams_reach_is_covered(tmp_path):
+def test_only_cells_reached_by_beams_are_covered(tmp_path):
     path = odim.write(tmp_path / "a.h5", steady(-np.inf), gates=60)  # 30 km along the beam
     levels = grid_volume(read_volume(path), GRID)
     assert np.isnan(levels.sel(x=35_000, y=0)).all()  # beyond the range
@@ -170,7 +170,7 @@ def test_a_sector_that_was_not_scanned_is_not_covered(tmp_path):
 @pytest.mark.parametrize(
     "given", [(0, 1000), (5000, 1000), (10, 1e6), (1000, 1e4, (3000.0,)), (1000, 1e4, (2e3, 1e3))]
 )
-def test_a_grid_that_is_none_is_told(given):
+def test_an_invalid_grid_is_reported(given):
     with pytest.raises(OptionError, match=r"resolution|levels"):
         RadarGrid(*given)
 
@@ -180,7 +180,7 @@ def test_a_grid_that_is_none_is_told(given):
 
 @pytest.fixture
 def storms(tmp_path) -> list[Path]:
-    """Three volumes of a storm that is armed aloft and comes down."""
+    """Three volumes of a storm that is detected aloft and descends."""
     return [
         odim.write(
             tmp_path / f"{k}.h5",
@@ -219,19 +219,19 @@ def test_volumes_in_any_order_become_labels_and_maps(storms, tmp_path, capsys):
     assert all(each.read_bytes().startswith(b"\x89PNG") for each in pictures)
 
 
-def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(storms, tmp_path, capsys):
+def test_an_unreadable_volume_is_named_and_the_others_are_labeled(storms, tmp_path, capsys):
     storms[1].write_bytes(b"broken")
     out = tmp_path / "labels.nc"
     assert label(*storms, "--out", out, *HEIGHTS, *SMALL, "--rule", "posh", "--mesh", "mesh75") == 1
-    told = capsys.readouterr().err
-    assert f"geovision: {storms[1]}: its first bytes are not those of ODIM_H5" in told
+    messages = capsys.readouterr().err
+    assert f"geovision: {storms[1]}: its first bytes are not those of ODIM_H5" in messages
     with xr.open_dataset(out, engine="h5netcdf") as labels:
         assert labels.sizes["time"] == 2
         assert labels["maximum_expected_size_of_hail"].attrs["calibration"] == "mesh75"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (("--freezing-level", 3.2, "--minus20-level", 6.3), 1, "probably in km"),
         (("--freezing-level", 3200), 2, "Missing option '--minus20-level'"),
@@ -242,15 +242,15 @@ def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(storm
         (("--freezing-level", "nan", "--minus20-level", 6300), 1, "no freezing level; pass its height"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_read(storms, tmp_path, capsys, arguments, code, told):
+def test_wrong_options_are_reported_before_reading(storms, tmp_path, capsys, arguments, code, message):
     out = tmp_path / "labels.nc"
     out.write_text("from before")
     assert label(*storms, "--out", out, *arguments) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert out.read_text() == "from before"
 
 
-def test_a_volume_that_does_not_fit_the_others_is_named_and_left_out(storms, tmp_path, capsys):
+def test_an_incompatible_volume_is_named_and_skipped(storms, tmp_path, capsys):
     elsewhere = odim.write(tmp_path / "elsewhere.h5", steady(20), time="20240615 121800", site=(48, 11, 500))
     double = odim.write(tmp_path / "double.h5", steady(20), time="20240615 120600")
     linear = odim.write(tmp_path / "linear.h5", steady(50), time="20240615 122400")
@@ -259,26 +259,26 @@ def test_a_volume_that_does_not_fit_the_others_is_named_and_left_out(storms, tmp
             data["what"].attrs.update({"gain": 1e5 / 164, "offset": 0.0})
     out = tmp_path / "labels.nc"
     assert label(*storms, elsewhere, double, linear, "--out", out, *HEIGHTS, *SMALL) == 1
-    told = capsys.readouterr().err
-    assert f"{elsewhere} is in another projection than the first" in told
-    assert f"{double}: there is already a volume of 2024-06-15T12:06:00; pass each volume once" in told
-    assert f"{linear}: reflectivity of 2024-06-15T12:24:00: the 99.9th percentile of the echoes" in told
-    assert "3 could not be labeled" in told
+    messages = capsys.readouterr().err
+    assert f"{elsewhere} is in another projection than the first" in messages
+    assert f"{double}: there is already a volume of 2024-06-15T12:06:00; pass each volume once" in messages
+    assert f"{linear}: reflectivity of 2024-06-15T12:24:00: the 99.9th percentile of the echoes" in messages
+    assert "3 could not be labeled" in messages
     with xr.open_dataset(out, engine="h5netcdf") as labels:
         assert labels.sizes["time"] == 3
         assert (labels["hail"] == 1).any()
 
 
-def test_a_volume_without_a_measured_gate_is_told_and_known_nowhere(tmp_path, capsys):
+def test_a_volume_without_measured_gates_is_reported_and_unknown_everywhere(tmp_path, capsys):
     blind = odim.write(tmp_path / "blind.h5", steady(np.nan))
     out = tmp_path / "labels.nc"
     assert label(blind, "--out", out, *HEIGHTS, *SMALL) == 0
-    assert f"{blind}: 2024-06-15T12:00:00 UTC; it covers nothing" in capsys.readouterr().err
+    assert f"{blind}: 2024-06-15T12:00:00 UTC; no valid cell on the grid" in capsys.readouterr().err
     with xr.open_dataset(out, engine="h5netcdf") as labels:
         assert (labels["hail"] == -1).all()
 
 
-def test_numbers_from_which_no_dbz_follow_are_not_taken_for_silence(tmp_path):
+def test_counts_without_dbz_are_not_read_as_no_echo(tmp_path):
     path = odim.write(tmp_path / "a.h5", steady(20), nodata=odim.UNDETECT)
     with h5py.File(path, "r+") as file:
         file["dataset2/data1/what"].attrs["gain"] = np.nan
@@ -286,7 +286,7 @@ def test_numbers_from_which_no_dbz_follow_are_not_taken_for_silence(tmp_path):
         read_volume(path)
 
 
-def test_nothing_is_written_where_no_volume_can_be_read(tmp_path, capsys):
+def test_nothing_is_written_without_readable_volumes(tmp_path, capsys):
     bad = tmp_path / "bad.h5"
     bad.write_bytes(b"broken")
     assert label(bad, "--out", tmp_path / "labels.nc", *HEIGHTS) == 1

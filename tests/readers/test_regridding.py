@@ -1,4 +1,4 @@
-"""Fields brought to other grids: against planes, totals, scipy, and a rotation in space."""
+"""Regridding compared with planes, totals, scipy and a rotation in space."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_bilinear_is_exact_on_a_plane_and_agrees_with_scipy() -> None:
 @_few
 @given(st.integers(0, 10_000), st.integers(2, 9), st.integers(2, 9))
 def test_means_over_areas_keep_the_total(seed: int, rows: int, columns: int) -> None:
-    """The total over the sphere's area is the same on any grid that covers the same ground."""
+    """The total over the area of the sphere is equal on all grids of the same extent."""
     rng = np.random.default_rng(seed)
 
     def grid(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def test_means_over_areas_keep_the_total(seed: int, rows: int, columns: int) -> 
     assert float((found * to_area).sum()) == pytest.approx(float((field * area).sum()))
 
 
-def test_coarsening_is_the_mean_by_area_of_what_is_there() -> None:
+def test_coarsening_is_the_area_mean_of_valid_cells() -> None:
     lat, lon = np.arange(0.5, 60, 1.0), np.arange(0.5, 8, 1.0)
     values = np.random.default_rng(1).random((60, 8))
     values[0:2, 0] = np.nan
@@ -67,7 +67,7 @@ def test_coarsening_is_the_mean_by_area_of_what_is_there() -> None:
 def test_a_block_needs_half_of_its_cells(missing: int, there: bool) -> None:
     values = np.ones((4, 4))
     values.ravel()[:missing] = np.nan
-    # Along the equator the cells of a block have one size, but for a millionth.
+    # Along the equator, the cells of a block have equal size to within one millionth.
     coarse = coarsen(field_of(values, np.arange(4) * 1e-3, np.arange(4) * 1e-3), 4, min_valid=0.4999)
     assert bool(np.isfinite(coarse[0, 0])) is there
 
@@ -88,7 +88,7 @@ def test_a_missing_cell_does_not_spread() -> None:
     np.testing.assert_allclose(found[1:], 1)
 
 
-def test_longitudes_of_either_convention_meet_and_a_globe_is_round() -> None:
+def test_both_longitude_conventions_match_and_a_globe_is_periodic() -> None:
     lat, lon = np.array([-10.0, 0.0, 10.0]), np.arange(0, 360, 30.0)
     field = field_of(np.broadcast_to(np.cos(np.radians(lon)), (3, 12)), lat, lon)
     to = xr.Dataset(coords={"lat": [0.0], "lon": [-45.0, -15.0, 0.0, 345.0]})
@@ -109,7 +109,7 @@ def test_means_over_areas_of_a_globe_in_either_convention_are_the_same() -> None
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest"])
-def test_a_grid_of_points_is_reached_point_by_point(method: str) -> None:
+def test_a_grid_of_points_is_regridded_point_by_point(method: str) -> None:
     lat, lon = np.linspace(30, 40, 6), np.linspace(-10, 5, 9)
     field = field_of(np.random.default_rng(0).random((6, 9)), lat, lon)
     y, x = np.meshgrid(np.linspace(31.1, 39, 4), np.linspace(-9, 4.1, 5), indexing="ij")
@@ -131,7 +131,7 @@ def test_grids_that_do_not_overlap_are_refused() -> None:
 
 
 def test_rotated_coordinates_agree_with_a_rotation_in_space() -> None:
-    """The pole of the grid is turned onto its place on the Earth, and all points with it."""
+    """The pole of the grid and all points are rotated to their positions on the Earth."""
     from scipy.spatial.transform import Rotation
 
     def vectors(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
@@ -149,7 +149,7 @@ def test_rotated_coordinates_agree_with_a_rotation_in_space() -> None:
     np.testing.assert_allclose(found, turn.apply(vectors(lat, lon)), atol=1e-9)
 
 
-def test_a_rotated_grid_is_brought_to_latitudes(tmp_path: Path) -> None:
+def test_a_rotated_grid_is_regridded_to_latitudes(tmp_path: Path) -> None:
     lat, lon = np.linspace(-15, -3, 25), np.linspace(-23, -10, 27)
     y, x = np.meshgrid(lat, lon, indexing="ij")
     north, east = rotated_to_geographic(y, x, (39.25, -162.0))

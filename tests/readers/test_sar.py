@@ -1,4 +1,4 @@
-"""Radar scenes: what is read, how it is averaged and where it comes to lie; and what is refused."""
+"""Radar scenes: reading, averaging, georeferencing and errors."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def means(scene, grid: MapGrid) -> tuple[np.ndarray, np.ndarray]:
         return average_to_grid(reader, grid, 0, 0, grid.shape)
 
 
-# --- what is averaged -----------------------------------------------------------------------------
+# --- averaging ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("quantity", ["power", "db", "amplitude"])
-def test_averages_are_of_linear_power_whatever_the_file_holds(tmp_path: Path, quantity: str):
+def test_averages_are_of_linear_power_for_any_quantity(tmp_path: Path, quantity: str):
     power = sea()
     stored = {"power": power, "db": 10 * np.log10(power), "amplitude": np.sqrt(power)}[quantity]
     scene = open_scene(save(tmp_path / "a.tif", stored), CHANNELS, quantity=quantity)
@@ -58,7 +58,7 @@ def test_averages_are_of_linear_power_whatever_the_file_holds(tmp_path: Path, qu
     assert (fraction == 1).all()
 
 
-def test_a_scene_on_the_models_pixels_is_taken_as_it_is(tmp_path: Path):
+def test_a_scene_on_the_pixels_of_the_model_is_unchanged(tmp_path: Path):
     power = sea()
     scene = open_scene(save(tmp_path / "a.tif", power), CHANNELS, quantity="power")
     mean, fraction = means(scene, own_grid(scene, 40.0))
@@ -66,7 +66,7 @@ def test_a_scene_on_the_models_pixels_is_taken_as_it_is(tmp_path: Path):
     assert (fraction == 1).all()
 
 
-def test_cells_count_pixels_by_how_much_of_them_lies_in_the_cell(tmp_path: Path):
+def test_pixels_are_weighted_by_their_overlap_with_the_cell(tmp_path: Path):
     power = sea()
     scene = open_scene(save(tmp_path / "a.tif", power), CHANNELS, quantity="power")
     mean, fraction = means(scene, own_grid(scene, 100.0))  # two and a half pixels
@@ -75,7 +75,7 @@ def test_cells_count_pixels_by_how_much_of_them_lies_in_the_cell(tmp_path: Path)
     assert fraction[0, 0] == pytest.approx(1)
 
 
-def test_tiles_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_results_do_not_depend_on_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scene = open_scene(save(tmp_path / "a.tif", sea(shape=(300, 200))), CHANNELS, quantity="power")
     grid = model_grid(scene.grid, 130.0, "EPSG:3995")
     whole = write_counts(scene, grid, DEFAULT_DB_RANGES, tmp_path / "whole.tif").read(0, 0, grid.shape)[0]
@@ -85,12 +85,12 @@ def test_tiles_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         0, 0, grid.shape
     )[0]
     assert (whole > 0).any()
-    # The warper places cells to an eighth of a pixel, by nodes that differ from tile to tile.
+    # The warper places cells to an eighth of a pixel, and its nodes differ between tiles.
     assert np.abs(whole.astype(int) - parts)[(whole > 0) & (parts > 0)].max() <= 3
     assert ((whole > 0) != (parts > 0)).mean() < 0.002
 
 
-def test_counts_are_those_of_the_limits_and_refused_without(tmp_path: Path):
+def test_counts_use_the_decibel_range_and_need_one(tmp_path: Path):
     flat = np.stack([np.full((SIDE, SIDE), -25.0), np.full((SIDE, SIDE), -15.0)]).astype(np.float32)
     scene = open_scene(save(tmp_path / "a.tif", flat), CHANNELS, quantity="db")
     grid = own_grid(scene, 400.0)
@@ -105,27 +105,27 @@ def test_counts_are_those_of_the_limits_and_refused_without(tmp_path: Path):
         write_counts(scene, grid, None, tmp_path / "c.tif")
 
 
-# --- what has no data -----------------------------------------------------------------------------
+# --- missing data ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["declared", "NaN", "-inf", "zero", "mask", "told", "half NaN"])
-def test_no_data_in_all_its_forms(tmp_path: Path, how: str):
+@pytest.mark.parametrize("how", ["declared", "NaN", "-inf", "zero", "mask", "option", "half NaN"])
+def test_all_kinds_of_missing_data(tmp_path: Path, how: str):
     power = sea()
     decibels = 10 * np.log10(power)
     hole = np.zeros((SIDE, SIDE), bool)
     hole[:20, :30] = True
-    value = {"declared": -9999.0, "NaN": np.nan, "-inf": -np.inf, "zero": 0.0, "told": -9999.0}.get(
+    value = {"declared": -9999.0, "NaN": np.nan, "-inf": -np.inf, "zero": 0.0, "option": -9999.0}.get(
         how, np.nan
     )
     if how == "half NaN":
-        decibels[0, hole] = value  # one polarisation is enough
+        decibels[0, hole] = value  # one polarization is sufficient
     elif how != "mask":
         decibels[:, hole] = value
     path = save(tmp_path / "a.tif", decibels, nodata=-9999.0 if how == "declared" else None)
     if how == "mask":
         with rasterio.open(path, "r+") as dataset:
             dataset.write_mask(~hole)
-    scene = open_scene(path, CHANNELS, quantity="db", nodata=-9999.0 if how == "told" else None)
+    scene = open_scene(path, CHANNELS, quantity="db", nodata=-9999.0 if how == "option" else None)
     scene.check_values()
     mean, fraction = means(scene, own_grid(scene, 400.0))
     expected = np.ones((10, 10))
@@ -136,7 +136,7 @@ def test_no_data_in_all_its_forms(tmp_path: Path, how: str):
     )
 
 
-def test_what_is_missing_does_not_darken_its_neighbours(tmp_path: Path):
+def test_missing_pixels_do_not_darken_their_neighbors(tmp_path: Path):
     power = sea()
     power[:, :, 5::10] = np.nan
     scene = open_scene(save(tmp_path / "a.tif", power), CHANNELS, quantity="power")
@@ -145,7 +145,7 @@ def test_what_is_missing_does_not_darken_its_neighbours(tmp_path: Path):
     np.testing.assert_allclose(fraction, 0.9, rtol=1e-6)
 
 
-def test_a_value_that_is_nobodys_is_told(tmp_path: Path):
+def test_an_undeclared_fill_value_is_reported(tmp_path: Path):
     decibels = 10 * np.log10(sea())
     decibels[:, 3, 4] = -9999.0
     path = save(tmp_path / "a.tif", decibels)
@@ -164,7 +164,7 @@ def test_scale_and_offset_that_the_file_declares_are_applied(tmp_path: Path):
     np.testing.assert_allclose(10 * np.log10(mean), decibels / 100, atol=1e-3)
 
 
-# --- where it lies --------------------------------------------------------------------------------
+# --- georeferencing --------------------------------------------------------------------------------
 
 PLACES = {
     "UTM": (UTM, Affine(500, 0, 300000, 0, -500, 8100000), (350, 400), "EPSG:3995"),
@@ -182,7 +182,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_every_cell_shows_its_own_place(tmp_path: Path, name: str):
+def test_every_cell_is_at_its_position(tmp_path: Path, name: str):
     crs, place, shape, expected = PLACES[name]
     scene = open_scene(save_sphere(tmp_path / "a.tif", crs, place, shape), CHANNELS, quantity="power")
     grid = model_grid(scene.grid, 2000.0)
@@ -192,7 +192,7 @@ def test_every_cell_shows_its_own_place(tmp_path: Path, name: str):
     full = fraction > 0.999
     assert full.mean() > 0.45
     np.testing.assert_allclose(mean[1][full], sphere(longitude, latitude)[full], atol=3e-5)
-    # Nothing is seen outside of the scene, and all that lies within.
+    # All cells inside the scene are valid, and none outside.
     x, y = MapGrid("EPSG:4326", (1, 0, 0, 0, 1, 0), (1, 1)).points(latitude, longitude, scene.grid.crs)
     if crs == "EPSG:4326":
         middle = place.c + place.a * shape[1] / 2
@@ -202,7 +202,7 @@ def test_every_cell_shows_its_own_place(tmp_path: Path, name: str):
     assert (inside != (fraction >= 0.5)).mean() < 5e-4
 
 
-def test_grids_of_neighbouring_scenes_share_their_cells(tmp_path: Path):
+def test_grids_of_neighboring_scenes_share_their_cells(tmp_path: Path):
     one = model_grid(MapGrid(UTM, (40, 0, 300000, 0, -40, 8100000), (900, 900)), 500.0)
     other = model_grid(MapGrid(UTM, (40, 0, 313337, 0, -40, 8090001), (900, 900)), 500.0)
     assert (one.transform[2] - other.transform[2]) % 500 == 0
@@ -221,14 +221,14 @@ def test_parts_beyond_the_scene_have_no_data(tmp_path: Path):
     assert not nothing.any()
 
 
-def test_time_by_tag_by_name_or_not_at_all():
-    told = {"datetime": "2021-07-21T08:40:10.000000000"}
-    assert acquisition_time(told, "x.tif") == datetime.datetime(2021, 7, 21, 8, 40, 10, tzinfo=datetime.UTC)
+def test_the_time_is_read_from_the_tag_or_the_name_or_is_missing():
+    tags = {"datetime": "2021-07-21T08:40:10.000000000"}
+    assert acquisition_time(tags, "x.tif") == datetime.datetime(2021, 7, 21, 8, 40, 10, tzinfo=datetime.UTC)
     name = "S1A_EW_GRDM_1SDH_20191012T084028_20191012T084212_029437_0359D9_4B5C.tif"
     assert acquisition_time({}, f"/a/{name}") == datetime.datetime(
         2019, 10, 12, 8, 40, 28, tzinfo=datetime.UTC
     )
-    # When it was processed is not when it was taken.
+    # The processing time is not the acquisition time.
     assert acquisition_time({"TIFFTAG_DATETIME": "2021:07:21 08:40:10"}, "scene_20191399T084028.tif") is None
 
 
@@ -252,7 +252,7 @@ def test_real_backscatter_of_sentinel_1(shared_data: Path):
                 open_scene(path, CHANNELS, quantity=wrong, bands={"co_pol": 1, "cross_pol": 2}).check_values()
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def gcps(folder: Path) -> Path:
@@ -266,7 +266,7 @@ def gcps(folder: Path) -> Path:
 
 
 def cut(folder: Path) -> Path:
-    """A strip in the middle is damaged: its compressed bytes are."""
+    """Scene with damaged compressed bytes of a strip in the middle."""
     path = save(folder / "a.tif", sea(), tiled=False, blockysize=10, compress="deflate")
     with rasterio.open(path) as dataset:
         offset = int(dataset.get_tag_item("BLOCK_OFFSET_0_5", "TIFF", bidx=1))
@@ -321,7 +321,7 @@ BAD = {
 }
 
 
-def brought_to_500_m(path: Path, quantity: str) -> None:
+def regrid_to_500_m(path: Path, quantity: str) -> None:
     scene = open_scene(path, CHANNELS, quantity=quantity)
     scene.check_values()
     check_pixels(scene, 500.0)
@@ -329,11 +329,11 @@ def brought_to_500_m(path: Path, quantity: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_no_map_can_be_made_of_is_told_in_one_line(tmp_path: Path, name: str):
+def test_unusable_scenes_are_reported_in_one_line(tmp_path: Path, name: str):
     make, quantity, line = BAD[name]
     path = make(tmp_path)
     with pytest.raises(InputError, match=line) as caught:
-        brought_to_500_m(path, quantity)
+        regrid_to_500_m(path, quantity)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     if name in ("missing", "text", "a damaged strip", "cut off"):
@@ -355,7 +355,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_options_that_a_scene_does_not_take(tmp_path: Path, name: str):
+def test_invalid_scene_options_are_refused(tmp_path: Path, name: str):
     options, line = OPTIONS[name]
     with pytest.raises(OptionError, match=line):
         open_scene(save(tmp_path / "a.tif", DB), CHANNELS, **({"quantity": "db"} | options))
@@ -370,7 +370,7 @@ def test_options_that_a_scene_does_not_take(tmp_path: Path, name: str):
         ("nonsense", "is not a coordinate reference system"),
     ],
 )
-def test_projections_that_a_map_cannot_have(crs: str, line: str):
+def test_invalid_projections_are_refused(crs: str, line: str):
     with pytest.raises(OptionError, match=line):
         model_grid(MapGrid(UTM, tuple(CORNER)[:6], (SIDE, SIDE)), 500.0, crs)
 

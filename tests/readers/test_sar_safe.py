@@ -1,6 +1,6 @@
-"""Sentinel-1 SAFE folders: what satpy makes of them, where it comes to lie, and what is refused.
+"""Sentinel-1 SAFE folders: calibration by satpy, georeferencing and errors.
 
-The folders are generated; real ones have more in their XML, and the same where it is read.
+The folders are generated. Real ones have more XML elements; those that the reader uses are equal.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def warped(source: Path, folder: Path, **options) -> tuple[np.ndarray, rasterio.
         return dataset.read(), dataset
 
 
-# --- what is read ---------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 @needs_satpy
@@ -84,13 +84,13 @@ def test_a_mean_is_that_of_the_pixels_by_hand(tmp_path: Path):
         by_hand = (digital[name].astype(float) ** 2 - noise(rows, columns)) / calibration(columns) ** 2
         mean = np.bincount(cell, np.maximum(by_hand, 0).ravel(), count.size) / np.maximum(count, 1)
         seen = np.isfinite(band.ravel())
-        # Blocks of 3 x 3 pixels lie in a cell as a whole, so that a few pixels are in another one by hand.
+        # The reader assigns blocks of 3 x 3 pixels to cells; the exact result differs by a few pixels.
         assert np.abs(band.ravel()[seen] / mean[seen] - 1).max() < 0.1
         assert band[np.isfinite(band)].mean() == pytest.approx(mean[seen].mean(), rel=2e-3)
 
 
 @needs_satpy
-def test_of_nothing_but_noise_an_eighth_is_left(tmp_path: Path):
+def test_an_eighth_of_pure_noise_remains(tmp_path: Path):
     rows, columns = np.ogrid[: SWATH.shape[0], : SWATH.shape[1]]
     looks = np.random.default_rng(0).gamma(10.7, 1 / 10.7, SWATH.shape)
     digital = np.sqrt(noise(rows, columns) * looks).round().astype(np.uint16)
@@ -100,7 +100,7 @@ def test_of_nothing_but_noise_an_eighth_is_left(tmp_path: Path):
 
 
 @needs_satpy
-def test_bands_time_and_what_has_no_data(tmp_path: Path):
+def test_bands_time_and_missing_data(tmp_path: Path):
     digital = both(SWATH, np.full(SWATH.shape, 0.08))
     digital["hv"][:, :100] = 0
     values, _ = warped(write_safe(tmp_path, SWATH, digital) / "manifest.safe", tmp_path)
@@ -113,7 +113,7 @@ def test_bands_time_and_what_has_no_data(tmp_path: Path):
     assert given.time == datetime.datetime(2020, 1, 10, 5, 6, 7, 123456, datetime.UTC)
 
 
-# --- where it comes to lie --------------------------------------------------------------------------
+# --- georeferencing ---------------------------------------------------------------------------------
 
 
 @needs_satpy
@@ -122,7 +122,7 @@ def test_bands_time_and_what_has_no_data(tmp_path: Path):
     [(10, 72, 3995), (179.8, 75, 3995), (-60, 89.95, 3995), (-179.9, -70, 3031), (12, 45, 32633)],
     ids=["north", "antimeridian", "pole", "south", "utm"],
 )
-def test_a_field_on_the_globe_is_where_it_is(tmp_path: Path, longitude: float, latitude: float, crs: int):
+def test_a_field_on_the_globe_keeps_its_position(tmp_path: Path, longitude: float, latitude: float, crs: int):
     swath = Swath(longitude, latitude, -20.0, 40.0, SWATH.shape)
     rows, columns = np.mgrid[: swath.shape[0], : swath.shape[1]]
     power = sphere(*swath.place(rows, columns))
@@ -130,7 +130,7 @@ def test_a_field_on_the_globe_is_where_it_is(tmp_path: Path, longitude: float, l
     assert dataset.crs.to_epsg() == crs
     expected = sphere(*places(f"EPSG:{crs}", dataset.transform, dataset.shape))
     seen = np.isfinite(values[1])
-    # No hole inside, nothing lost outside.
+    # There is no gap inside and no loss at the edges.
     assert seen.sum() * CELL**2 / (501 * 401 * 40**2) == pytest.approx(1, abs=0.05)
     np.testing.assert_allclose(values[1][seen], expected[seen], rtol=0.02)
     assert np.corrcoef(values[1][seen], expected[seen])[0, 1] > 0.95
@@ -138,7 +138,7 @@ def test_a_field_on_the_globe_is_where_it_is(tmp_path: Path, longitude: float, l
 
 @needs_satpy
 @pytest.mark.parametrize("crs", [None, "EPSG:3413"])
-def test_a_bright_block_lies_within_a_pixel_of_its_place(tmp_path: Path, crs: str | None):
+def test_a_bright_block_is_within_a_pixel_of_its_position(tmp_path: Path, crs: str | None):
     power = np.full(SWATH.shape, 0.02)
     power[200:280, 120:240] = 0.9
     values, dataset = warped(write_safe(tmp_path, SWATH, both(SWATH, power)), tmp_path, crs=crs)
@@ -154,23 +154,25 @@ def test_a_bright_block_lies_within_a_pixel_of_its_place(tmp_path: Path, crs: st
 
 
 @needs_satpy
-def test_strips_and_threads_cannot_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_results_do_not_depend_on_strips_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = flat(tmp_path)
     whole, _ = warped(source, tmp_path)
     monkeypatch.setattr(safe, "_STRIP", "32KiB")
-    told: list[tuple[int, int]] = []
-    parts, _ = warped(source, tmp_path, threads=2, progress=lambda done, of: told.append((done, of)))
-    assert len(told) > 5
-    assert told[-1][0] == told[-1][1]
-    # Blocks end where strips do, and so lie in other cells here and there.
+    progress_calls: list[tuple[int, int]] = []
+    parts, _ = warped(
+        source, tmp_path, threads=2, progress=lambda done, of: progress_calls.append((done, of))
+    )
+    assert len(progress_calls) > 5
+    assert progress_calls[-1][0] == progress_calls[-1][1]
+    # Blocks end at strip boundaries, so some blocks fall into other cells.
     np.testing.assert_allclose(np.nanmean(parts, axis=(1, 2)), np.nanmean(whole, axis=(1, 2)), rtol=1e-4)
     np.testing.assert_allclose(parts, whole, rtol=0.02)
 
 
-# --- what is refused --------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------
 
 
-def test_without_satpy_the_command_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_satpy_the_install_command_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "satpy", None)
     with pytest.raises(MissingExtraError, match=r'satpy is not installed.*geovision\[satellite\]"'):
         write_map(tmp_path / NAME, tmp_path / "map.tif", CHANNELS, CELL)
@@ -246,7 +248,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
 
 @needs_satpy
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_folder_that_is_not_whole(tmp_path: Path, name: str):
+def test_an_incomplete_folder_is_reported(tmp_path: Path, name: str):
     change, kind, line = BROKEN[name]
     source = flat(tmp_path)
     change(source)
@@ -257,7 +259,7 @@ def test_a_folder_that_is_not_whole(tmp_path: Path, name: str):
 
 
 @needs_satpy
-def test_a_folder_of_another_name_and_pixels_that_are_too_coarse(tmp_path: Path):
+def test_other_folder_names_and_too_coarse_pixels_are_refused(tmp_path: Path):
     source = flat(tmp_path)
     with pytest.raises(InputError, match=r"pixels of 4\d(\.\d+)? m are too coarse for cells of 60 m"):
         write_map(source, tmp_path / "map.tif", CHANNELS, 60.0)
@@ -279,18 +281,18 @@ def wide(tmp_path: Path) -> Path:
 
 
 @needs_satpy
-def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
+def test_a_folder_is_read_as_a_scene(wide: Path, tmp_path: Path):
     model = geovision.create("polarlow-tiny")
-    told: list[str] = []
+    progress_calls: list[str] = []
     found = predict_scene(
         model,
         wide,
         tmp_path / "maps" / "a",
         SceneConfig(db_range=DEFAULT_DB_RANGES),
         min_valid=0.1,
-        progress=lambda what, done, whole: told.append(what),
+        progress=lambda what, done, whole: progress_calls.append(what),
     )
-    assert told[0] == "warping"
+    assert progress_calls[0] == "warping"
     about = json.loads(found.files["detections"].read_text())["geovision"]
     assert (about["scene"], about["quantity"]) == (NAME, "power")
     assert about["bands"] == {"cross_pol": 1, "co_pol": 2}
@@ -308,15 +310,15 @@ def test_a_folder_is_a_scene_by_itself(wide: Path, tmp_path: Path):
         ((), "--db-range cross_pol=LOW:HIGH,co_pol=LOW:HIGH"),
     ],
 )
-def test_what_does_not_go_with_a_folder_is_told_before_the_work(
+def test_options_incompatible_with_a_folder_are_reported_first(
     tmp_path: Path, options: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
 ):
     source = flat(tmp_path)
     model = geovision.create("polarlow-tiny").save(tmp_path / "model")
     with pytest.raises(SystemExit) as ended:
         main([str(each) for each in ("scene", model, source, "--out", tmp_path / "maps" / "a", *options)])
-    said = capsys.readouterr().err
+    messages = capsys.readouterr().err
     assert ended.value.code == 2
-    assert line in said.replace("\n", " ")
-    assert NAME in said.replace("\n", "")
+    assert line in messages.replace("\n", " ")
+    assert NAME in messages.replace("\n", "")
     assert not (tmp_path / "maps").exists()

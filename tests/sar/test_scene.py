@@ -1,4 +1,4 @@
-"""A model over a whole radar scene: what comes out, where it lies, and what stops it."""
+"""Prediction over a full radar scene: outputs, georeferencing and errors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from geovision.sar.quicklook import graticule
 
 FLAT = {"cross_pol": DecibelRange(-40, -5), "co_pol": DecibelRange(-30, 0)}
 DB = SceneConfig("db", db_range=FLAT)
-PLACE = Affine(800, 0, 300_000, 0, -800, 8_200_000)  # the tiny model has 2 km, and windows of 256 km
+PLACE = Affine(800, 0, 300_000, 0, -800, 8_200_000)  # the tiny model has pixels of 2 km and windows of 256 km
 
 
 class Bright(nn.Module):
-    """How bright the middle of a window is, co-polarised: an answer that is known beforehand."""
+    """Mean co-polarized brightness of the window center, so that the expected prediction is known."""
 
     num_features = 1
 
@@ -53,7 +53,7 @@ class Bright(nn.Module):
 
 @pytest.fixture(scope="module")
 def bright() -> GeoModel:
-    """Sure of a window whose middle is bright in an eighth of it or more."""
+    """Model with a high probability if at least an eighth of the window center is bright."""
     model = geovision.create("polarlow-tiny")
     model.network = Bright(model.inputs[0].name)
     model.head = type(model.head)(1, model.target).eval()
@@ -76,10 +76,10 @@ def planted(folder: Path, row: float = 650, column: float = 850) -> Path:
     return save(folder / "s_20200110T050607.tif", values, place=PLACE, blockxsize=256, blockysize=256)
 
 
-# --- what comes out -------------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 
-def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
+def test_a_planted_disc_is_detected_at_its_position(bright: GeoModel, tmp_path: Path):
     path = planted(tmp_path)
     found = predict_scene(bright, path, tmp_path / "out" / "a", DB, overlap=0.75)
     (one,) = found.detections
@@ -88,7 +88,7 @@ def test_a_planted_disc_is_found_where_it_is(bright: GeoModel, tmp_path: Path):
         np.array([one.latitude]), np.array([one.longitude]), UTM
     )
     row, column = grid.rowcol(x, y)
-    assert np.hypot(row - 650, column - 850)[0] * 800 < 32 * 2000 / 2  # half of what windows are apart
+    assert np.hypot(row - 650, column - 850)[0] * 800 < 32 * 2000 / 2  # half the distance between windows
     assert one.probability > 0.7
     assert one.valid == 1.0
     text = json.loads(found.files["detections"].read_text(encoding="utf-8"))
@@ -141,7 +141,7 @@ def test_distances_are_in_km(bright: GeoModel, tmp_path: Path, command, monkeypa
     assert [row["radius_km"] for row in rows] == [round(one.radius, 1) for one in found[200.0].detections]
 
 
-def test_maps_are_cogs_on_the_models_pixels(bright: GeoModel, tmp_path: Path):
+def test_maps_are_cogs_on_the_pixels_of_the_model(bright: GeoModel, tmp_path: Path):
     found = predict_scene(bright, planted(tmp_path), tmp_path / "a", DB)
     for kind, dtype in (("probability", "float32"), ("count", "uint16")):
         with rasterio.open(found.files[kind]) as dataset:
@@ -160,12 +160,12 @@ def test_maps_are_cogs_on_the_models_pixels(bright: GeoModel, tmp_path: Path):
     assert np.nanmax(probability) <= 1
     assert count.min() == 0
     assert count.max() >= 4
-    # Nothing is said of what the radar did not see, all around the scene that lies askew on this map.
+    # There is no prediction outside the scene, which is rotated on this map.
     scene_cells = 800e3 * 1000e3 / 2000**2
     assert (count > 0).sum() == pytest.approx(scene_cells, rel=0.05)
 
 
-def test_a_window_answers_as_the_same_picture_does(tiny: GeoModel, tmp_path: Path):
+def test_a_window_and_an_equal_image_give_the_same_prediction(tiny: GeoModel, tmp_path: Path):
     scene_path = tmp_path / "a.tif"
     sar_scene.write(scene_path, ("polar-low",), seed=5, pixel_size=2000.0, quantity="counts")
     with rasterio.open(scene_path) as dataset:
@@ -174,14 +174,14 @@ def test_a_window_answers_as_the_same_picture_does(tiny: GeoModel, tmp_path: Pat
     found = predict_scene(
         tiny, window, tmp_path / "w", SceneConfig("counts", crs="scene"), precision="float32"
     )
-    (answer,) = tiny.predict(cut, precision="float32")
+    (prediction,) = tiny.predict(cut, precision="float32")
     with rasterio.open(found.files["probability"]) as dataset:
         values = dataset.read(1)
     assert found.windows == 1
-    np.testing.assert_allclose(values[cut[0] > 0], answer.probabilities["pos"], rtol=1e-5)
+    np.testing.assert_allclose(values[cut[0] > 0], prediction.probabilities["pos"], rtol=1e-5)
 
 
-def test_decibels_power_and_counts_of_one_scene_answer_alike(tiny: GeoModel, tmp_path: Path):
+def test_decibels_power_and_counts_give_the_same_predictions(tiny: GeoModel, tmp_path: Path):
     maps = []
     for quantity in ("db", "power", "counts"):
         path = tmp_path / f"{quantity}.tif"
@@ -196,7 +196,7 @@ def test_decibels_power_and_counts_of_one_scene_answer_alike(tiny: GeoModel, tmp
         np.testing.assert_allclose(maps[0], other, atol=1e-6)
 
 
-def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_path: Path):
+def test_a_low_in_a_400_km_scene_at_40_m_keeps_its_position(bright: GeoModel, tmp_path: Path):
     (low,) = sar_scene.write(tmp_path / "a.tif", ("polar-low",), seed=3)
     scene_40 = open_scene(tmp_path / "a.tif", CHANNELS, quantity="db")
     assert scene_40.grid.shape == (10_000, 10_000)
@@ -210,10 +210,10 @@ def test_a_400_km_scene_at_40_m_gives_the_low_its_place(bright: GeoModel, tmp_pa
     away = np.hypot(rows - row, columns - column) * 2000
     eye = counts[1][valid & (away < 0.6 * low.radius)].mean()
     ring = counts[1][valid & (away > 1.5 * low.radius) & (away < 3 * low.radius)].mean()
-    assert ring - eye > 30  # a dark eye, where it was planted, and strong wind around it
+    assert ring - eye > 30  # a dark eye at its position, with strong wind around it
 
 
-def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_path: Path):
+def test_results_do_not_depend_on_batches_and_workers(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
     declared = SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES))
     maps = []
@@ -234,9 +234,9 @@ def test_batches_workers_and_the_time_of_day_cannot_be_seen(tiny: GeoModel, tmp_
     assert not list(tmp_path.glob(".geovision-scene-*"))
 
 
-def test_masks_say_how_much_they_cover(bright: GeoModel, tmp_path: Path):
+def test_detections_contain_mask_fractions(bright: GeoModel, tmp_path: Path):
     path = planted(tmp_path)
-    # Land west of the disc's middle, on a map of its own; ice that nobody knows of there.
+    # Land is west of the disc center, on another grid; the ice mask does not cover the disc.
     columns = np.arange(1250)
     land = np.broadcast_to((columns < 850).astype(np.uint8), (1, 1000, 1250))
     save(
@@ -263,11 +263,11 @@ def test_masks_say_how_much_they_cover(bright: GeoModel, tmp_path: Path):
     assert feature["properties"]["ice_fraction"] is None
 
 
-def test_places_across_the_antimeridian_are_between_minus_180_and_180(bright: GeoModel, tmp_path: Path):
+def test_longitudes_across_the_antimeridian_are_between_minus_180_and_180(bright: GeoModel, tmp_path: Path):
     longitudes = []
     for number, column in enumerate((450, 800)):
         values = disc((1000, 1250), 500, column, 56)
-        # Upright along the antimeridian, which crosses the middle.
+        # The scene is aligned with the antimeridian, which crosses its center.
         path = save(
             tmp_path / f"{number}.tif", values, crs="EPSG:32601", place=Affine(800, 0, 0, 0, -800, 8_200_000)
         )
@@ -306,7 +306,7 @@ def test_limits_are_stored_with_a_model(tmp_path: Path):
         predict_scene(model, path, tmp_path / "b", SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES)))
 
 
-def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp_path: Path):
+def test_a_model_of_the_published_images_needs_a_decibel_range(tiny: GeoModel, tmp_path: Path):
     path = save(tmp_path / "a.tif", disc((350, 350), 175, 175, 50), place=PLACE)
     with pytest.raises(
         OptionError, match=r"whose decibels are not declared .* --db-range cross_pol=LOW:HIGH"
@@ -317,24 +317,28 @@ def test_a_model_of_the_published_pictures_takes_no_decibels(tiny: GeoModel, tmp
 @pytest.mark.parametrize(
     ("name", "limits", "line"),
     [
-        ("polarlow-tiny", {"co_pol": (-30, 0)}, "ranges are given for co_pol; input 'image' has"),
+        (
+            "polarlow-tiny",
+            {"co_pol": (-30, 0)},
+            "for co_pol; counts of input 'image' encode a quantity in cross_pol, co_pol",
+        ),
         (
             "polarlow-tiny",
             {"co_pol": (0, -30), "cross_pol": (-40, -5)},
             "the range of co_pol from 0 to -30 dB is empty",
         ),
-        ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in: no channel"),
+        ("cloud-tiny", {"red": (-30, 0)}, "encode a quantity in no channel"),
     ],
 )
-def test_limits_that_a_model_cannot_have(name: str, limits, line: str):
+def test_invalid_decibel_ranges_are_refused(name: str, limits, line: str):
     with pytest.raises(OptionError, match=line):
         geovision.create(name, db_range=limits)
 
 
-# --- what stops it --------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
-def test_a_scene_smaller_than_a_window_is_taken_or_told(bright: GeoModel, tmp_path: Path):
+def test_a_scene_smaller_than_a_window_is_padded_or_refused(bright: GeoModel, tmp_path: Path):
     path = save(tmp_path / "a.tif", disc((250, 250), 125, 125, 56), place=PLACE)
     found = predict_scene(bright, path, tmp_path / "a", DB)  # 200 of 256 km
     assert found.windows == 1
@@ -347,14 +351,14 @@ def test_a_scene_smaller_than_a_window_is_taken_or_told(bright: GeoModel, tmp_pa
     assert not list(tmp_path.glob(".geovision-scene-*"))
 
 
-def test_models_that_are_asked_about_other_things(tmp_path: Path):
+def test_models_of_other_inputs_are_refused(tmp_path: Path):
     with pytest.raises(
         OptionError, match="cloud-tiny expects red, green, blue; a scene needs a model of cross_pol"
     ):
         predict_scene(geovision.create("cloud-tiny"), tmp_path / "a.tif", tmp_path / "a", DB)
 
 
-def test_a_bad_mask_is_told_before_the_work(bright: GeoModel, tmp_path: Path):
+def test_a_bad_mask_is_reported_before_prediction(bright: GeoModel, tmp_path: Path):
     path = planted(tmp_path)
     (tmp_path / "land.tif").write_text("hello")
     with pytest.raises(UnreadableFileError, match=r"land\.tif: not readable as a mask raster"):
@@ -387,7 +391,7 @@ for limit in sys.argv[2:]:
         predict_scene(model, folder / "a.tif", folder / "out" / "a", config)
     except StorageError as error:
         print(error)
-# The same when the map is there and its copy does not fit.
+# The map is written, but its COG copy does not fit.
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 raster = RasterWriter(folder / "raw.tif", GRID, ["a"], dtype="float32", nodata=-1.0, tags={})
 raster.write(0, 0, np.random.default_rng(0).random((1, 600, 600), np.float32))
@@ -401,18 +405,18 @@ except StorageError as error:
 """
 
 
-def test_a_full_disk_leaves_what_was_there(tiny: GeoModel, tmp_path: Path):
+def test_a_full_disk_keeps_existing_files(tiny: GeoModel, tmp_path: Path):
     sar_scene.write(tmp_path / "a.tif", ("rain", "polar-low"), seed=2, pixel_size=2000.0)
     found = predict_scene(
         tiny, tmp_path / "a.tif", tmp_path / "out" / "a", SceneConfig("db", db_range=dict(DEFAULT_DB_RANGES))
     )
     before = {path: path.read_bytes() for path in found.files.values()}
-    # The counts do not fit; the merged map does not.
+    # The counts exceed the first limit, and the merged map exceeds the second.
     limits = ("20000", "600000")
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", FULL, tmp_path, *limits], capture_output=True, text=True, check=True
     )
-    lines = told.stdout.strip().splitlines()
+    lines = process.stdout.strip().splitlines()
     assert len(lines) == len(limits) + 1
     assert all("could not be written" in line for line in lines)
     assert {path: path.read_bytes() for path in found.files.values()} == before
@@ -424,7 +428,7 @@ def test_a_full_disk_leaves_what_was_there(tiny: GeoModel, tmp_path: Path):
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]):
-    """Runs `geovision scene` in this process: exit code and both streams."""
+    """Run `geovision scene` in this process and return the exit code and both streams."""
 
     return partial(ran, capsys, "scene")
 
@@ -471,20 +475,20 @@ def test_the_command_line(command, tmp_path: Path):
     ]
 
 
-def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path: Path):
-    asked = []
+def test_explain_fn_receives_the_window_around_each_detection(bright: GeoModel, tmp_path: Path):
+    windows = []
 
     def why(window: np.ndarray) -> Figure:
-        asked.append(window)
+        windows.append(window)
         return Figure(figsize=(2, 2))
 
     found = predict_scene(bright, planted(tmp_path), tmp_path / "out" / "a", DB, overlap=0.75, explain_fn=why)
-    assert len(asked) == len(found.detections) == 1
+    assert len(windows) == len(found.detections) == 1
     assert found.files["why_1"].name == "a_why_1.png"
-    (window,) = asked
+    (window,) = windows
     rows, columns = window.shape[1:]
     middle = window[:, rows // 2 - 5 : rows // 2 + 5, columns // 2 - 5 : columns // 2 + 5]
-    assert (middle.mean((1, 2)) > window.mean((1, 2)) + 20).all()  # the disc lies there
+    assert (middle.mean((1, 2)) > window.mean((1, 2)) + 20).all()  # location of the disc
     explanation = geovision.explain(bright, window, method="occlusion", window=8, stride=8)
     assert np.isfinite(explanation.heatmap).any()
 
@@ -500,9 +504,7 @@ def test_why_is_asked_of_the_window_around_each_place(bright: GeoModel, tmp_path
         ((), 2, "--quantity"),
     ],
 )
-def test_the_command_line_tells_what_is_wrong_in_one_line(
-    command, tmp_path: Path, options, code: int, line: str
-):
+def test_the_command_line_reports_errors_in_one_line(command, tmp_path: Path, options, code: int, line: str):
     model = geovision.create("polarlow-tiny").save(tmp_path / "model")
     sar_scene.write(tmp_path / "a.tif", ("open-sea",), seed=3, pixel_size=2000.0)
     found, out, err = command(model, tmp_path / "a.tif", "--out", tmp_path / "a", *options)
@@ -511,7 +513,7 @@ def test_the_command_line_tells_what_is_wrong_in_one_line(
     assert line in err
 
 
-# --- the picture ----------------------------------------------------------------------------------
+# --- quicklook ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -523,7 +525,7 @@ def test_the_command_line_tells_what_is_wrong_in_one_line(
         ("EPSG:3031", (-800_000.0, 2_400_000.0), {"70°S", "0°"}),
     ],
 )
-def test_lines_of_the_graticule_lie_where_their_labels_say(crs: str, corner: tuple[float, float], labels):
+def test_graticule_lines_match_their_labels(crs: str, corner: tuple[float, float], labels):
     grid = MapGrid(crs, (2000.0, 0.0, corner[0], 0.0, -2000.0, corner[1]), (800, 800))
     lines = graticule(grid)
     assert labels <= {text for text, _, _ in lines}

@@ -80,7 +80,7 @@ def test_a_response_contains_the_prediction_of_the_model(server: Server, model: 
 
 
 def test_the_activation_map_is_returned_on_request(server: Server):
-    reply = server.ask("POST", "/api/predict?map=true", image_bytes())
+    reply = server.request("POST", "/api/predict?map=true", image_bytes())
     where = np.array(reply.json["class_activation_map"])
     assert where.ndim == 2
     assert (where >= 0).all()
@@ -92,7 +92,7 @@ def test_a_form_is_equivalent_to_a_raw_body(server: Server):
         b'--x\r\nContent-Disposition: form-data; name="photo"; filename="../../etc/passwd"\r\n'
         b"Content-Type: image/jpeg\r\n\r\n" + image_bytes() + b"\r\n--x--\r\n"
     )
-    reply = server.ask("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    reply = server.request("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
     assert reply.json == server.predict(image_bytes()).json
 
 
@@ -100,7 +100,7 @@ def test_the_content_type_of_a_form_is_case_insensitive(server: Server):
     body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n%s\r\n--x--\r\n'
     kind = {"Content-Type": "Multipart/Form-Data; boundary=x"}
     assert (
-        server.ask("POST", "/api/predict", body % image_bytes(), kind).json
+        server.request("POST", "/api/predict", body % image_bytes(), kind).json
         == server.predict(image_bytes()).json
     )
 
@@ -138,16 +138,16 @@ def test_rotated_images_are_turned_upright_and_no_exif_is_returned(server: Serve
 
 
 def test_the_served_model_is_described(server: Server):
-    (about,) = server.ask("GET", "/api/models").json
+    (about,) = server.request("GET", "/api/models").json
     assert about["model"] == "cloud-tiny"
     assert {"en", "zh"} <= set(about["target"]["cards"][0]["name"])
-    assert server.ask("GET", "/healthz").json == {"status": "ok", "model": "cloud-tiny"}
+    assert server.request("GET", "/healthz").json == {"status": "ok", "model": "cloud-tiny"}
 
 
 def test_metrics_contain_counts_without_addresses(server: Server):
     server.predict(image_bytes())
     server.predict(b"no picture")
-    text = server.ask("GET", "/metrics").body.decode()
+    text = server.request("GET", "/metrics").body.decode()
     assert re.search(r'geovision_pictures_total\{status="200"\} [1-9]', text)
     assert re.search(r'geovision_pictures_total\{status="415"\} [1-9]', text)
     assert "geovision_waiting 0.0" in text
@@ -156,7 +156,11 @@ def test_metrics_contain_counts_without_addresses(server: Server):
 
 
 def test_every_response_has_security_headers(server: Server):
-    for reply in (server.ask("GET", "/"), server.predict(image_bytes()), server.ask("GET", "/nowhere")):
+    for reply in (
+        server.request("GET", "/"),
+        server.predict(image_bytes()),
+        server.request("GET", "/nowhere"),
+    ):
         assert "default-src 'none'" in reply.headers["content-security-policy"]
         assert reply.headers["cross-origin-embedder-policy"] == "require-corp"
         assert "server" not in reply.headers or "uvicorn" not in reply.headers["server"]
@@ -164,7 +168,7 @@ def test_every_response_has_security_headers(server: Server):
 
 def test_the_page_loads_nothing_from_other_sites(server: Server):
     for name in ("", "page.js", "page.css", "answer.js", "words.js", "page.json", "manifest.webmanifest"):
-        reply = server.ask("GET", f"/{name}")
+        reply = server.request("GET", f"/{name}")
         assert reply.status == 200
         if name not in ("page.json",):
             assert b"://" not in reply.body.replace(b"http://www.w3.org", b"")
@@ -247,8 +251,8 @@ def test_a_bad_file_is_refused_in_one_line_and_the_next_is_predicted(server: Ser
 def test_a_form_without_an_image_is_refused(server: Server):
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     body = b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\n1\r\n--x--\r\n'
-    assert "no file 'photo'" in server.ask("POST", "/api/predict", body, kind).json["detail"]
-    reply = server.ask("POST", "/api/predict", b"broken", {"Content-Type": "multipart/form-data"})
+    assert "no file 'photo'" in server.request("POST", "/api/predict", body, kind).json["detail"]
+    reply = server.request("POST", "/api/predict", b"broken", {"Content-Type": "multipart/form-data"})
     assert reply.status == 400
     assert "form cannot be parsed" in reply.json["detail"]
 
@@ -281,16 +285,16 @@ def test_an_upload_without_a_declared_length_is_stopped(server: Server):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 def test_a_wrong_method_returns_the_allowed_one(server: Server, method: str):
-    reply = server.ask(method, "/api/predict", image_bytes() if method == "PUT" else None)
+    reply = server.request(method, "/api/predict", image_bytes() if method == "PUT" else None)
     assert reply.status == 405
     assert reply.headers["allow"] == "POST"
-    assert server.ask("DELETE", "/healthz").headers["allow"] == "GET"
-    assert server.ask("POST", "/page.js", b"x").status == 405
-    assert server.ask("GET", "/nowhere").status == 404
+    assert server.request("DELETE", "/healthz").headers["allow"] == "GET"
+    assert server.request("POST", "/page.js", b"x").status == 405
+    assert server.request("GET", "/nowhere").status == 404
 
 
 def test_an_invalid_option_is_reported_in_one_line(server: Server):
-    reply = server.ask("POST", "/api/predict?map=perhaps", image_bytes())
+    reply = server.request("POST", "/api/predict?map=perhaps", image_bytes())
     assert reply.status == 422
     assert reply.json["detail"].startswith("map='perhaps': ")
 
@@ -299,7 +303,7 @@ def test_an_invalid_option_is_reported_in_one_line(server: Server):
     "path", ["/../pyproject.toml", "/%2e%2e/%2e%2e/etc/passwd", "/..%5c..%5cetc/passwd", "//etc/passwd"]
 )
 def test_paths_outside_of_the_page_are_not_served(server: Server, path: str):
-    reply = server.ask("GET", path)
+    reply = server.request("GET", path)
     assert reply.status in (404, 405)
     assert b"root:" not in reply.body
 
@@ -341,7 +345,7 @@ def test_the_rate_of_one_address_is_limited(exported: Path, tmp_path: Path):
         assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
         assert 1 <= int(replies[-1].headers["retry-after"]) <= 60
         assert "more than 3 images per minute" in replies[-1].json["detail"]
-        assert server.ask("GET", "/healthz").status == 200
+        assert server.request("GET", "/healthz").status == 200
 
 
 # --- load ---------------------------------------------------------------------------------------
@@ -358,7 +362,7 @@ def test_excess_requests_are_refused_with_a_retry_time(exported: Path, tmp_path:
 
     limits = ServerLimits(rate_limit=0, max_queue_size=4, num_threads=1, max_batch_size=2)
     real = BatchPredictor(exported, limits).predict_batch
-    with serving(exported, tmp_path, limits=limits, answer_all=slow) as server:
+    with serving(exported, tmp_path, limits=limits, predict_batch=slow) as server:
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
             futures = [pool.submit(server.predict, image_bytes()) for _ in range(24)]
             while sum(each.done() for each in futures) < 16:
@@ -380,7 +384,7 @@ def test_a_prediction_timeout_is_reported(exported: Path, tmp_path: Path):
         return [ValueError("late")] * len(requests)
 
     limits = ServerLimits(rate_limit=0, num_threads=1, prediction_timeout=0.3)
-    with serving(exported, tmp_path, limits=limits, answer_all=stuck) as server:
+    with serving(exported, tmp_path, limits=limits, predict_batch=stuck) as server:
         reply = server.predict(image_bytes())
         free.set()
     assert reply.status == 503
@@ -391,9 +395,9 @@ def test_an_internal_error_is_reported_without_details(exported: Path, tmp_path:
     def broken(requests):
         raise RuntimeError("secret")
 
-    with serving(exported, tmp_path, answer_all=broken) as server:
+    with serving(exported, tmp_path, predict_batch=broken) as server:
         reply = server.predict(image_bytes())
-        assert server.ask("GET", "/healthz").status == 200
+        assert server.request("GET", "/healthz").status == 200
     assert reply.status == 500
     assert b"secret" not in reply.body
     assert "secret" in caplog.text
@@ -429,7 +433,7 @@ def test_no_image_is_written_to_disk(server: Server, monkeypatch: pytest.MonkeyP
         + large
         + b"\r\n--x--\r\n"
     )
-    reply = server.ask("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    reply = server.request("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
     assert reply.status == 200
 
 

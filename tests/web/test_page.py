@@ -214,13 +214,13 @@ def test_an_unreachable_server_is_reported(browser: Browser, servers: dict[str, 
 
 @on_the_device
 def test_the_page_is_below_fifteen_megabytes_without_its_model(servers: dict[str, Server]):
-    about = servers["device"].ask("GET", "/service-worker.js").body.decode()
+    about = servers["device"].request("GET", "/service-worker.js").body.decode()
     import json
     import re
 
     kept = json.loads(re.search(r"JSON.parse\('(.*)'\)", about)[1])
     size_in_bytes = sum(
-        len(servers["device"].ask("GET", f"/{name}").body) for name in kept if name != "model.onnx"
+        len(servers["device"].request("GET", f"/{name}").body) for name in kept if name != "model.onnx"
     )
     assert size_in_bytes < 15e6
 

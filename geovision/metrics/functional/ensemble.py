@@ -5,6 +5,7 @@ Predictions are members or quantiles, shape (member, ...); targets have shape (.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -117,7 +118,8 @@ def spread_skill_ratio(members: Tensor, truth: Tensor, valid: Tensor | None = No
     """
     x, y, mask = validate_members(members, truth, valid)
     error = masked_mean((x.mean(0) - y).square(), mask, range(y.ndim)).sqrt()
-    return ((len(x) + 1) / len(x)) ** 0.5 * spread(members, mask) / error
+    correction = math.sqrt((len(x) + 1) / len(x))
+    return correction * spread(members, mask) / error
 
 
 def rank_histogram(members: Tensor, truth: Tensor, valid: Tensor | None = None, *, seed: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""The generated all-sky frames: frozen, the same for a seed, in the published layout, by night."""
+"""Generated all-sky frames: stable, reproducible by seed, in the published layout, grouped by night."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ def _blocks(form: str, number: int) -> np.ndarray:
 
 
 def test_the_generator_is_frozen() -> None:
-    """Means of blocks, not bytes: processors differ in the last bit of an exponential. Where this
-    fails, GENERATOR_VERSION goes up, a new file is written, and no figure of the old version counts."""
+    """Compare block means with the stored ones.
+
+    Bytes are not compared: processors differ in the last bit of an exponential. If this test fails, increase
+    GENERATOR_VERSION, write a new file and discard all results of the old version.
+    """
     frozen = json.loads(FROZEN.read_text())
     assert tuple(frozen) == aurora.FORMS
     for number, form in enumerate(aurora.FORMS):
@@ -52,7 +55,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert not set(first.values()) & set(other.values())
 
 
-def test_a_frame_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+def test_a_frame_does_not_depend_on_the_number_of_frames(tmp_path: Path) -> None:
     few = _digests(aurora.write(tmp_path / "few", 7, seed=1, size=SMALL))
     many = _digests(aurora.write(tmp_path / "many", 30, seed=1, size=SMALL))
     assert few.items() <= many.items()
@@ -80,13 +83,13 @@ def test_an_unknown_form_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(("write", "name"), [(aurora.write, "TrainingImages"), (oath.write, "images")])
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, write, name: str) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path, write, name: str) -> None:
     (tmp_path / name).write_text("a file where a folder should be")
     with pytest.raises(StorageError, match=rf"{name}.*\.png: could not be written"):
         write(tmp_path, 1, seed=0, size=SMALL)
 
 
-def test_the_adapter_reads_back_what_is_written(tmp_path: Path) -> None:
+def test_the_adapter_reads_written_files(tmp_path: Path) -> None:
     data = KvammenAurora(KvammenAurora.synthetic(tmp_path, 14 * 7, seed=2), size=(32, 32))
     assert np.bincount(data.labels).tolist() == [14] * 7
     with Image.open(data.paths[0]) as frame:
@@ -96,8 +99,8 @@ def test_the_adapter_reads_back_what_is_written(tmp_path: Path) -> None:
     assert set(counts.values()) == {aurora.FRAMES_PER_NIGHT, 2}
 
 
-def test_a_night_has_one_camera_and_another_night_another(tmp_path: Path) -> None:
-    """The edge of the circle is where the frames of a night are black, all alike."""
+def test_each_night_has_its_own_camera(tmp_path: Path) -> None:
+    """All frames of a night are black outside the same circle."""
     data = KvammenAurora(
         aurora.write(tmp_path, 4 * aurora.FRAMES_PER_NIGHT, seed=3, size=(64, 64)), size=(64, 64)
     )
@@ -109,7 +112,7 @@ def test_a_night_has_one_camera_and_another_night_another(tmp_path: Path) -> Non
     assert len(set(circles)) > 3
 
 
-def test_nights_run_over_midnight_and_frames_of_a_display_follow_each_other(tmp_path: Path) -> None:
+def test_nights_cross_midnight_and_frames_of_a_display_are_consecutive(tmp_path: Path) -> None:
     root = aurora.write(tmp_path, 3 * aurora.FRAMES_PER_NIGHT, seed=0, size=SMALL)
     names = sorted(path.stem for path in root.rglob("*.png"))
     times: dict[str, list[datetime.datetime]] = defaultdict(list)
@@ -122,20 +125,20 @@ def test_nights_run_over_midnight_and_frames_of_a_display_follow_each_other(tmp_
             assert 20 < (later - earlier).total_seconds() < 150
 
 
-def test_brightness_and_colour_alone_do_not_tell_the_form(tmp_path: Path) -> None:
-    """A nearest-mean rule on the mean colour stays far below what a look at the frame gives."""
+def test_brightness_and_color_alone_do_not_separate_the_forms(tmp_path: Path) -> None:
+    """A nearest-mean rule on the mean color is far less accurate than a look at the frame."""
     data = KvammenAurora(aurora.write(tmp_path, 448, seed=6, size=(32, 32)), size=(32, 32))
     pixels = np.stack([data.pixels(index) for index in range(len(data))]).astype(float)
     train, test = data.folds(k=2)[0]
-    colour = pixels.mean((2, 3))
-    for cue in (colour, colour.mean(1, keepdims=True), np.log(colour / colour.mean(1, keepdims=True))):
+    color = pixels.mean((2, 3))
+    for cue in (color, color.mean(1, keepdims=True), np.log(color / color.mean(1, keepdims=True))):
         means = np.stack([cue[train][data.labels[train] == label].mean(0) for label in range(7)])
         guess = ((cue[test][:, None] - means) ** 2).sum(-1).argmin(1)
         assert (guess == data.labels[test]).mean() < 0.45  # chance is 0.14
 
 
-def test_a_line_of_sight_meets_the_shell_where_geometry_says() -> None:
-    """At 10 degrees of elevation a shell at 110 km is about 500 km away; overhead it is straight up."""
+def test_a_line_of_sight_meets_the_shell_at_the_geometric_distance() -> None:
+    """A shell at 110 km is about 500 km away at an elevation of 10 degrees, and 0 km away overhead."""
     night = night_sky.compose_night(np.random.default_rng(0), 0)
     view = night_sky.lines_of_sight(night, (128, 128))
     east, north, path = view.intersect_shells(np.array([100.0, 110.0], np.float32))
@@ -146,17 +149,17 @@ def test_a_line_of_sight_meets_the_shell_where_geometry_says() -> None:
     assert abs(away[0][low].mean() - 463) < 15  # 501 km for 110 km, less in proportion to the height
     assert away[0][high].max() < 5
     np.testing.assert_allclose(path[0][high], 1, atol=2e-3)
-    # A field line that leans towards the equator: its foot lies farther north, 10 km up by 2.3 km.
+    # Field lines lean toward the equator, so the foot of a point 10 km higher is 2.3 km farther north.
     np.testing.assert_allclose((north[1] - north[0])[high], 10 / np.tan(np.radians(77)), atol=0.5)
 
 
-def test_stars_turn_about_the_pole() -> None:
+def test_stars_rotate_about_the_pole() -> None:
     vectors = np.array([[0.0, np.cos(np.radians(67.8)), np.sin(np.radians(67.8))], [1.0, 0.0, 0.0]])
     turned = night_sky._rotate_sky(vectors, 23.93 / 4)
     np.testing.assert_allclose(turned[0], vectors[0], atol=1e-12)
     assert turned[1] @ vectors[1] == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(np.linalg.norm(turned, axis=1), 1)
-    assert turned[1][2] > 0.3  # what is due east rises
+    assert turned[1][2] > 0.3  # a star due east rises
 
 
 def test_generated_oath_is_read_back(tmp_path: Path) -> None:

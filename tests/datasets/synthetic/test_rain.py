@@ -1,4 +1,4 @@
-"""The generated rain: frozen, the same for a seed, in CF files, its coarse view and its bias known."""
+"""Generated rain: stable, reproducible by seed, in CF files, with a known coarse field and bias."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ def _blocks(seed: int) -> np.ndarray:
 
 
 def test_the_generator_is_frozen() -> None:
-    """Where this fails, GENERATOR_VERSION goes up, a new file is written, and no figure of the old version
-    counts."""
+    """Compare the generator with stored values.
+
+    If this test fails, increase GENERATOR_VERSION, write a new file and discard all results of the old
+    version.
+    """
     frozen = json.loads(FROZEN.read_text())
     for seed, blocks in frozen.items():
         np.testing.assert_allclose(_blocks(int(seed)), blocks, rtol=2e-3, atol=2e-3)
@@ -45,8 +48,11 @@ def test_the_same_seed_gives_the_same_rain_and_a_longer_series_begins_with_it() 
     assert not np.array_equal(few, np.stack(list(rain.daily_fields(5, seed=2, size=(16, 16)))))
 
 
-def test_the_rain_is_like_rain(year: np.ndarray) -> None:
-    """Dry more often than not, heavy-tailed, persistent from day to day, weaker the finer."""
+def test_the_rain_has_realistic_statistics(year: np.ndarray) -> None:
+    """Most values are dry, the tail is heavy, rain persists from day to day.
+
+    The spectral power decreases toward finer scales.
+    """
     assert year.min() == 0
     assert 0.5 < (year == 0).mean() < 0.75
     wet = year[year > 0]
@@ -61,16 +67,16 @@ def test_the_rain_is_like_rain(year: np.ndarray) -> None:
 
 
 def test_the_rain_moves(year: np.ndarray) -> None:
-    """What it rains tomorrow is best told by what it rains today further west."""
+    """Rain of tomorrow correlates best with the rain of today farther west."""
     logs = np.log1p(year)
 
-    def told(shift: int) -> float:
+    def lag_correlation(shift: int) -> float:
         return float(
             np.corrcoef(logs[1:, :, 10:54].ravel(), logs[:-1, :, 10 - shift : 54 - shift].ravel())[0, 1]
         )
 
-    assert told(8) > told(0) + 0.05
-    assert told(8) > told(-8) + 0.1
+    assert lag_correlation(8) > lag_correlation(0) + 0.05
+    assert lag_correlation(8) > lag_correlation(-8) + 0.1
 
 
 def test_the_coarse_view_and_the_bias_are_known() -> None:
@@ -100,7 +106,7 @@ def test_the_files_are_cf_and_read_by_the_reader(tmp_path: Path) -> None:
     assert str(align(read)) == "40 dates in common; no dates dropped"
 
 
-def test_what_makes_no_rain_is_refused(tmp_path: Path) -> None:
+def test_invalid_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="n=0"):
         rain.fields(0)
     with pytest.raises(OptionError, match="two coarse cells of 4"):

@@ -1,4 +1,4 @@
-"""The generated radar pictures: frozen, the same for a seed, and lows told by their form alone."""
+"""Generated radar images: stable, reproducible by seed, with lows that differ by their form alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geovision.datasets.synthetic import sar_sea
 from geovision.errors import OptionError, StorageError
 from geovision.physics.backscatter import DEFAULT_DB_RANGES, counts_to_db
 
-COARSE = 4000.0  # metres: 100 pixels a side
+COARSE = 4000.0  # meters: 100 pixels per side
 FROZEN = GOLDEN / f"sar_sea_generator_v{sar_sea.GENERATOR_VERSION}.json"
 
 
@@ -25,14 +25,17 @@ def _digests(root: Path) -> dict[str, str]:
 
 
 def _blocks(kind: str, number: int) -> np.ndarray:
-    """Mean counts of one picture in 5 x 5 blocks ``(2, 5, 5)``."""
+    """Mean counts of one image in 5 x 5 blocks ``(2, 5, 5)``."""
     scene = sar_sea.render_single(kind, np.random.default_rng([2022, number]), pixel_size=COARSE)
     return scene.counts.reshape(2, 5, 20, 5, 20).mean((2, 4))
 
 
 def test_the_generator_is_frozen() -> None:
-    """Means of blocks, not bytes: processors differ in the last bit of an exponential. Where this
-    fails, GENERATOR_VERSION goes up, a new file is written, and no figure of the old version counts."""
+    """Compare block means with the stored ones.
+
+    Bytes are not compared: processors differ in the last bit of an exponential. If this test fails, increase
+    GENERATOR_VERSION, write a new file and discard all results of the old version.
+    """
     frozen = json.loads(FROZEN.read_text())
     assert tuple(frozen) == sar_sea.KINDS
     for number, kind in enumerate(sar_sea.KINDS):
@@ -48,14 +51,14 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert not set(first.values()) & set(other.values())
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_the_number_of_images(tmp_path: Path) -> None:
     few = _digests(sar_sea.write(tmp_path / "few", 5, seed=1, pixel_size=COARSE))
     many = _digests(sar_sea.write(tmp_path / "many", 14, seed=1, pixel_size=COARSE))
     assert few.items() <= many.items()
 
 
 @pytest.mark.parametrize("kind", sar_sea.KINDS)
-def test_a_picture_has_sea_in_both_polarisations(kind: str) -> None:
+def test_an_image_has_sea_in_both_polarizations(kind: str) -> None:
     for index in range(4):
         scene = sar_sea.render_single(kind, np.random.default_rng([9, index]), pixel_size=COARSE)
         assert scene.counts.shape == (2, 100, 100)
@@ -83,8 +86,8 @@ def _ring(scene: sar_sea.SyntheticScene, inner: float, outer: float) -> np.ndarr
     return (away >= inner) & (away < outer) & scene.valid & ~scene.land & ~scene.ice
 
 
-def test_the_eye_is_where_it_is_said_to_be() -> None:
-    """Darker than what turns around it, and in the part that a model sees."""
+def test_the_eye_is_at_its_stated_position() -> None:
+    """The eye is darker than its surroundings and inside the window of a model."""
     darker = []
     for index in range(30):
         scene = sar_sea.render_single("polar-low", np.random.default_rng([11, index]), pixel_size=2000.0)
@@ -101,8 +104,8 @@ def test_the_eye_is_where_it_is_said_to_be() -> None:
     assert np.median(darker) > 25
 
 
-def test_lows_turn_the_other_way_in_the_south() -> None:
-    """What the two hemispheres draw from one state of chance differs; nothing else of the pass does."""
+def test_lows_rotate_the_other_way_in_the_southern_hemisphere() -> None:
+    """Only the hemisphere differs between two images of one random state."""
     import dataclasses
 
     over = dataclasses.replace(sar_sea.compose_pass(np.random.default_rng(0), 0), southern_hemisphere=False)
@@ -114,8 +117,8 @@ def test_lows_turn_the_other_way_in_the_south() -> None:
     assert (pictures[0].counts != pictures[1].counts).any()
 
 
-def test_coarser_pixels_are_of_the_same_sea() -> None:
-    """Means over the fine picture are near the coarse one."""
+def test_coarser_pixels_show_the_same_sea() -> None:
+    """Block means of the fine image are close to the coarse image."""
     fine, coarse = (
         sar_sea.render_single("front", np.random.default_rng(5), pixel_size=size).counts.astype(float)
         for size in (2000.0, 4000.0)
@@ -130,7 +133,7 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
         sar_sea.render_single("hurricane", np.random.default_rng(0))
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "train").write_text("a file where a folder should be")
     with pytest.raises(StorageError, match=r"train.(pos|neg): could not be written"):
         sar_sea.write(tmp_path, 1, seed=0, pixel_size=COARSE)
@@ -142,7 +145,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PolarLows:
     return PolarLows(root, pixel_size=COARSE)
 
 
-def test_pictures_of_a_pass_share_its_time_and_a_third_shows_a_low(data: PolarLows) -> None:
+def test_images_of_a_pass_share_its_time_and_a_third_shows_a_low(data: PolarLows) -> None:
     units, counts = np.unique(data.groups, return_counts=True)
     assert len(units) == 40
     assert set(counts) == {sar_sea.IMAGES_PER_PASS}
@@ -154,9 +157,8 @@ def test_pictures_of_a_pass_share_its_time_and_a_third_shows_a_low(data: PolarLo
         assert np.bincount(data.labels[own]).tolist() == [4, 2]
 
 
-def test_brightness_and_what_is_missing_do_not_tell_a_low(data: PolarLows) -> None:
-    """A nearest-mean rule on such cues stays near chance, which is one half where both classes count
-    alike."""
+def test_brightness_and_missing_data_do_not_reveal_a_low(data: PolarLows) -> None:
+    """A nearest-mean rule on such cues has a balanced accuracy near chance, 0.5."""
     pictures = np.stack([data[index]["inputs"]["image"].numpy() for index in range(len(data))])
     seen = (pictures > 0).any(1)
     level = pictures.sum((2, 3)) / seen.sum((1, 2))[:, None]

@@ -1,4 +1,4 @@
-"""The generated sky pictures: the same for a seed, in CCSN's layout, and read back by its adapter."""
+"""Generated sky images: reproducible by seed, in the layout of CCSN, readable by its adapter."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert not set(first.values()) & set(other.values())
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_the_number_of_images(tmp_path: Path) -> None:
     few = _digests(sky.write(tmp_path / "few", 11, seed=1, size=SMALL))
     many = _digests(sky.write(tmp_path / "many", 24, seed=1, size=SMALL))
     assert few.items() <= many.items()
 
 
 @pytest.mark.parametrize("genus", sky.GENERA)
-def test_a_picture_is_a_picture(genus: str) -> None:
+def test_an_image_is_valid(genus: str) -> None:
     pictures = [sky.render(genus, np.random.default_rng([9, index]), SMALL) for index in range(4)]
     for picture in pictures:
         assert picture.shape == (*SMALL, 3)
@@ -54,7 +54,7 @@ def test_an_unknown_genus_names_the_known_ones() -> None:
         sky.render("Xx", np.random.default_rng(0))
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "Ac").write_text("a file where a folder should be")
     with pytest.raises(StorageError, match=r"Ac-N001\.jpg: could not be written"):
         sky.write(tmp_path, 1, seed=0, size=SMALL)
@@ -71,19 +71,19 @@ def test_the_adapter_reads_it_back(tmp_path: Path) -> None:
     assert max(counts.values()) - min(counts.values()) == 1
 
 
-def test_copies_are_found_as_near_duplicates_and_nothing_else_is(tmp_path: Path) -> None:
+def test_only_copies_are_found_as_near_duplicates(tmp_path: Path) -> None:
     data = CCSN(sky.write(tmp_path, 22, seed=0, size=(128, 128), duplicates=0.5))
     assert len(data) == 33
     genera: dict[str, set[str]] = {}
     for unit, index in zip(data.groups, range(33), strict=True):
         genera.setdefault(unit, set()).add(Path(data[index]["source"]).parent.name)
-    # A copy of a featureless sheet may differ in its hash; the 22 pictures themselves all differ.
+    # A copy of a uniform layer may differ in its hash; the 22 images themselves all differ.
     assert 22 <= len(genera) <= 24
     assert any(len(names) > 1 for names in genera.values())
 
 
-def test_brightness_and_file_size_do_not_tell_the_genus(tmp_path: Path) -> None:
-    """A nearest-mean rule on these cues alone stays far below what a look at the picture gives."""
+def test_brightness_and_file_size_do_not_reveal_the_genus(tmp_path: Path) -> None:
+    """A nearest-mean rule on these cues is far less accurate than a look at the image."""
     root = sky.write(tmp_path, 20 * 11, seed=3, size=(64, 64))
     files = sorted(root.rglob("*.jpg"))
     labels = np.array([path.parent.name for path in files])

@@ -1,4 +1,4 @@
-"""The generated storms: frozen, the same for a seed, labelled by the label code, with gaps that are meant."""
+"""Generated storms: stable, reproducible by seed, labeled by the label code, with deliberate gaps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def several() -> list[HailSample]:
 
 
 def digest(number: int) -> dict[str, list[float]]:
-    """What a sample holds, in some numbers."""
+    """Summary numbers of one sample."""
     sample = storm.generate(number, seed=3, size=(32, 32), windows=6)
     radar = sample.sources["radar"].values
     echo = np.where(np.isfinite(radar), radar, 0).reshape(6, 21, 4, 8, 4, 8).mean((0, 1, 3, 5))
@@ -52,8 +52,11 @@ def digest(number: int) -> dict[str, list[float]]:
 
 
 def test_the_generator_is_frozen() -> None:
-    """Where this fails, GENERATOR_VERSION goes up, a new file is written, and no figure of the old version
-    counts."""
+    """Compare the generator with stored values.
+
+    If this test fails, increase GENERATOR_VERSION, write a new file and discard all results of the old
+    version.
+    """
     for number, parts in json.loads(FROZEN.read_text()).items():
         found = digest(int(number))
         for name, values in parts.items():
@@ -72,8 +75,11 @@ def test_the_same_numbers_give_the_same_sample_and_others_another() -> None:
 
 
 def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
-    """Over a plain, and with half of the index being hail, `geovision.physics.hail` agrees. Half an index is
-    a probability of severe hail lower by 29 ln 2, of which the rule may ask for more instead."""
+    """The labels agree with `geovision.physics.hail` over a plain if half of the index is hail.
+
+    Halving the index lowers the probability of severe hail by 29 ln 2. The rule compensates for this with a
+    higher threshold.
+    """
     xarray = pytest.importorskip("xarray")
     hail = same = 0
     for number in (0, 8, 24, 30, 34):
@@ -94,16 +100,16 @@ def test_labels_are_those_of_the_label_code_on_the_whole_volume() -> None:
             for k, volume in enumerate(real.reflectivity)
         ]
         labels = hail_labels(join_volumes(products), TwoStageRule(posh=50 + 29 * math.log(2)))
-        said = labels["hail"].values[-1] == 1
-        # Plains are some tens of metres high, which lowers the threshold a little.
-        assert not (said & (real.label(embryos=False) == 0)).any()
-        hail += int(said.sum())
-        same += int((said == (real.label(embryos=False) == 1)).all())
+        hail_label = labels["hail"].values[-1] == 1
+        # Plains are some tens of meters high, which lowers the threshold slightly.
+        assert not (hail_label & (real.label(embryos=False) == 0)).any()
+        hail += int(hail_label.sum())
+        same += int((hail_label == (real.label(embryos=False) == 1)).all())
     assert hail > 300
     assert same >= 4
 
 
-def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
+def test_a_cell_grows_stays_aloft_and_falls() -> None:
     cell = StormCell(
         0,
         0,
@@ -131,12 +137,12 @@ def test_a_cell_grows_is_held_falls_and_lies_down() -> None:
     assert not cell.is_active(12.1)
 
 
-def test_each_source_has_gaps_of_its_own(several: list[HailSample]) -> None:
+def test_each_source_has_its_own_gaps(several: list[HailSample]) -> None:
     hills = [sample for number, sample in enumerate(several) if number % 2]
     plains = [sample for number, sample in enumerate(several) if not number % 2]
 
     def unseen(samples: list[HailSample]) -> float:
-        """Of what lies within 1.5 km above the ground."""
+        """Mean missing fraction within 1.5 km above the ground."""
         shares = []
         for sample in samples:
             radar, above = sample.sources["radar"].values, np.array(LEVELS)[:, None, None] - sample.dem[0]
@@ -156,7 +162,7 @@ def test_each_source_has_gaps_of_its_own(several: list[HailSample]) -> None:
         np.testing.assert_array_equal(np.isnan(age), np.isnan(radar).all((1, 2, 3)))
 
 
-def test_satellite_and_reanalysis_keep_their_own_clock_and_pixels(several: list[HailSample]) -> None:
+def test_satellite_and_reanalysis_keep_their_times_and_pixels(several: list[HailSample]) -> None:
     for sample in several:
         sky, air = sample.sources["fy4b"], sample.sources["era5"]
         if np.isfinite(sky.age).all():
@@ -173,8 +179,8 @@ def test_satellite_and_reanalysis_keep_their_own_clock_and_pixels(several: list[
             assert (cold > freezing + 1500).all()
 
 
-def test_the_imager_tells_strong_updrafts_from_weak_ones() -> None:
-    """Colder tops, and vapour above that is warmer than they are, until the core comes down."""
+def test_the_imager_separates_strong_from_weak_updrafts() -> None:
+    """Tops are colder, and the vapor above them is warmer, until the core descends."""
     real = storm.truth(0, seed=4, size=(48, 48), windows=1).storm
     coldest, warmer = {}, {}
     for updraft in (14.0, 36.0):
@@ -203,7 +209,7 @@ def test_the_imager_tells_strong_updrafts_from_weak_ones() -> None:
     assert coldest[36, 14] > coldest[36, 0] + 4
 
 
-def test_the_ground_is_described_by_the_terrain_code_and_stands_in_two_kinds(
+def test_terrain_has_correct_derivatives_and_two_kinds(
     several: list[HailSample],
 ) -> None:
     for sample in several[:4]:
@@ -213,8 +219,8 @@ def test_the_ground_is_described_by_the_terrain_code_and_stands_in_two_kinds(
     assert max(span[::2]) < 400 < np.median(span[1::2])
 
 
-def test_the_oracle_lacks_one_thing_alone() -> None:
-    """Of 29 cells in 480 samples it is wrong; in these of them, and in these not."""
+def test_the_oracle_lacks_only_the_embryos() -> None:
+    """The oracle is wrong for 29 cells in 480 samples; the test uses two of each kind."""
     for number, right in ((17, False), (61, False), (1, True), (5, True)):
         real = storm.truth(number, seed=7, size=(64, 64), windows=1)
         known = dataclasses.replace(real, embryos=np.full_like(real.embryos, MEDIAN_HAIL_FRACTION))
@@ -222,7 +228,7 @@ def test_the_oracle_lacks_one_thing_alone() -> None:
         assert (real.label() == real.label(embryos=False)).all() == right
 
 
-def test_what_makes_no_storm_is_refused(tmp_path: Path) -> None:
+def test_invalid_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="n=0"):
         storm.write(tmp_path, 0)
     with pytest.raises(OptionError, match="expected 1 or more, of 16 or more"):
