@@ -41,7 +41,7 @@ def test_rejected_words_are_found(tmp_path: Path) -> None:
     """The check itself: words of speech in a docstring, a message, a comment and a name."""
     path = tmp_path / "module.py"
     path.write_text(
-        'def predict_batch(x):\n    """Tell the model what is missing."""\n'
+        'def answer_all(x):\n    """Tell the model what is missing."""\n'
         '    raise ValueError("the file says no")  # asked twice\n'
         'FACING = "the satellite looks down"\n'
     )
