@@ -227,7 +227,7 @@ BAD = {
     "html": (b"<!doctype html><p>sky.jpg", 415, "not an accepted image"),
     "zip": (b"PK\x03\x04" + bytes(100), 415, "not an accepted image"),
     "truncated": (image_bytes()[:900], 422, "damaged"),
-    "tiny": (image_bytes(size=(4, 4), kind="PNG"), 422, "needs 8 or more a side"),
+    "tiny": (image_bytes(size=(4, 4), kind="PNG"), 422, "needs at least 8 on each side"),
     "huge header": (header_of(100_000, 100_000), 413, "million pixels"),
     "bomb": (bomb(), 413, "million pixels"),
     "scans": (many_scans(), 413, "scans, more than 100"),
