@@ -142,7 +142,7 @@ def test_the_command_gives_the_student_the_inputs_of_the_teacher(
     assert run("distill", tmp_path / "teacher" / "model", "downscale-tiny", *given, *options) == 0
     output = capsys.readouterr()
     assert output.out.splitlines()[-1] == str(tmp_path / "student" / "model")
-    assert "downscale-tiny teaches downscale-tiny on" in output.err
+    assert "distilling downscale-tiny into downscale-tiny: 21 samples" in output.err
     student = geovision.load(tmp_path / "student" / "model")
     assert student.config.predictors == teacher.config.predictors
     assert student.network.factor == 2
