@@ -496,7 +496,11 @@ def test_explain_fn_receives_the_window_around_each_detection(bright: GeoModel, 
 @pytest.mark.parametrize(
     ("options", "code", "line"),
     [
-        (("--quantity", "db", "--db-range", "co_pol=-2:-28,cross_pol=-36:-14"), 2, "from -2.0 to -28.0 dB"),
+        (
+            ("--quantity", "db", "--db-range", "co_pol=-2:-28,cross_pol=-36:-14"),
+            2,
+            "low=-2.0 dB is not below high=-28.0 dB",
+        ),
         (("--quantity", "db", "--db-range", "co_pol"), 2, "--db-range 'co_pol' is invalid; expected"),
         (("--quantity", "power", "--db-range", "cross_pol=-36:-14,co_pol=-28:-2"), 1, "its median is -"),
         (("--quantity", "db", "--bands", "co_pol=x"), 2, "--bands 'co_pol=x' is invalid; expected CHAN"),
