@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from helpers.paths import REPOSITORY
 
+from geovision import registry
+
 PACKAGE = REPOSITORY / "geovision"
 # Modules that serve one task, or formats and formulas of one field. All others are generic.
 SPECIFIC = {
@@ -58,6 +60,8 @@ NAMES = re.compile(
     r"cloud|aurora|polar_?low|(?<![a-z])hail|(?<![a-z])rains?(?![a-z])|downscal|biascorrect|precip|radar|satellite"
     r"|sentinel|(?<![a-z])sar(?![a-z])|dbz|decibel|(?<![a-z])sky(?![a-z])|reflectiv|kelvin|celsius"
     r"|mm day|mm/day|m s-1|km/h"
+    # Tasks that are not listed above.
+    + "".join(rf"|(?<![a-z]){re.escape(name)}(?![a-z])" for name in registry.list_tasks())
 )
 # A file of version 1 has the old keys, the logarithmic spectral distance is defined in decibels, and bias
 # correction is the name of a family of methods.
