@@ -61,7 +61,7 @@ $(INSTALLED): pyproject.toml
 	@echo "Installing geovision with its extras into $(VENV): some minutes, once" >&2
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[all,dev]'
 	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(MAKE) --no-print-directory mend
-	@$(BIN)/python -c 'from geovision.web import bring_own; bring_own()'
+	@$(BIN)/python -c 'from geovision.web import bundle_runtime; bundle_runtime()'
 	@touch $@
 
 # A local folder of wheels may contain a CPU build of torch, which is incompatible with the standard

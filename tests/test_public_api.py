@@ -106,3 +106,11 @@ def test_all_lists_existing_names_once(name: str):
     assert len(set(module.__all__)) == len(module.__all__)
     for public in module.__all__:
         assert hasattr(module, public), f"{name}.__all__ names {public!r}"
+
+
+def test_names_that_the_makefile_imports_exist() -> None:
+    text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    imported = re.findall(r"from (geovision[\w.]*) import (\w+)", text)
+    assert imported
+    for module, name in imported:
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
