@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.paths import REPOSITORY
 
 import geovision
 
