@@ -180,7 +180,7 @@ def test_the_server_takes_backscatter_as_an_array(model: GeoModel, servers: dict
 def test_an_invalid_pixel_size_is_reported(alone: onnx_runtime.OnnxModel, files: Path, tmp_path: Path):
     content = (files / "sea0.png").read_bytes().replace(b"pixel_size\x002000", b"pixel_size\x002 km")
     (tmp_path / "it.png").write_bytes(with_checksums(content))
-    with pytest.raises(onnx_runtime.InputError, match="entry 'pixel_size' is '2 km', which is no length"):
+    with pytest.raises(onnx_runtime.InputError, match="entry 'pixel_size' is '2 km'; expected a length"):
         alone.read(tmp_path / "it.png")
 
 
@@ -261,7 +261,7 @@ def test_the_page_predicts_as_the_library(
     page = opened(browser, servers[mode], size)
     assert page.is_hidden("#camera")
     assert "Choose a radar image" in page.inner_text("#ask")
-    assert "cross-polarised in red and green" in page.inner_text("#hint")
+    assert "cross-polarized in red and green" in page.inner_text("#hint")
     for name in TAKEN:
         choose(page, files / f"{name}.png")
         (expected,) = model.predict(files / f"{name}.png", precision="float32")
