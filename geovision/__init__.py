@@ -1,4 +1,4 @@
-"""geovision: one name gives a working model for the sky, the ice edge and the rain.
+"""Models, datasets, recipes and metrics for clouds, aurora, polar lows, hail and precipitation.
 
 >>> import geovision
 >>> "cloud-mobilenetv2" in geovision.list_models("cloud-*")

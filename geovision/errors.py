@@ -1,4 +1,4 @@
-"""Exceptions of geovision, in one tree. A message states what is wrong, where, and the remedy.
+"""Exceptions of geovision. Each message contains the place and the remedy.
 
 GeovisionError
 ├── UnknownNameError            (also LookupError)

@@ -89,7 +89,7 @@ def read_image(
 
 @contextmanager
 def _decode_errors(source: ImageSource, where: str) -> Iterator[str]:
-    """Yield the name of an image for errors, and turn errors of decoders into one line."""
+    """Yield the name of an image, and reduce decoder errors to one line."""
     place = where or (str(source) if isinstance(source, str | Path) else "picture")
     try:
         yield place
@@ -109,8 +109,9 @@ def _decode_errors(source: ImageSource, where: str) -> Iterator[str]:
 def _decode(
     source: str | Path | bytes | IO[bytes], size: tuple[int, int] | None, *, eight_bit_name: str = ""
 ) -> Image.Image:
-    """Decode an image; a JPEG that is much larger than needed is decoded at a fraction of its size.
+    """Decode an image.
 
+    A JPEG that is much larger than needed is decoded at a fraction of its size.
     `eight_bit_name` names an image that must have 8 bits per color.
     """
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
@@ -231,7 +232,7 @@ def _select_bands(
 
 
 def _block_average(counts: np.ndarray, factor: int) -> np.ndarray:
-    """Average valid values over blocks; a block is valid if at least half of it is."""
+    """Average the valid values of blocks that are at least half valid."""
     channels, height, width = counts.shape
     padded = np.pad(counts, ((0, 0), (0, -height % factor), (0, -width % factor)))
     blocks = padded.reshape(channels, padded.shape[1] // factor, factor, -1, factor)
@@ -428,7 +429,7 @@ def _load_arrays(source: Path | bytes) -> Any:
 
 
 def _to_physical(array: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
-    """Convert an array to the unit of the input; integers are counts if the input declares it."""
+    """Convert an array, or counts if the input declares them, to its unit."""
     if array.dtype.kind == "f":
         return array.astype(np.float32, copy=False)
     if array.dtype.kind not in "iu" or spec["integers"] == "refuse":

@@ -309,7 +309,7 @@ def list_models(
 
 
 def list_datasets(task: str | None = None) -> list[str]:
-    """Return the names of all datasets: the main dataset of each task first, your own data last.
+    """Return the names of all datasets, in the order of their tasks.
 
     Args:
         task: Name of a task. Default: all tasks.

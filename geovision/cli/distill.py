@@ -78,7 +78,7 @@ def distill(
         TrainingPrecision, typer.Option(help="Floating-point precision of the training.")
     ] = TrainingPrecision.recipe,
 ) -> None:
-    """Train a small field model on the targets and on the predictions of a large model.
+    """Train a small field model on targets and predictions of a large one.
 
     Checkpoints, logs and the trained model are written to --out. The path of the model is
     printed.

@@ -28,7 +28,7 @@ class Method(enum.StrEnum):
     occlusion = "occlusion"
 
 
-_COLUMNS = ["source", "class", "probability", "logit", "peak_row", "peak_column", "picture"]
+_COLUMNS = ["source", "class", "probability", "logit", "peak_row", "peak_column", "figure"]
 _ERROR = "completeness_error"
 
 
@@ -173,9 +173,9 @@ def _make_row(explanation: Explanation, figure: Path) -> dict[str, Any]:
         "peak_row": row,
         "peak_column": column,
         _ERROR: completeness.relative_error if completeness else None,
-        "picture": str(figure),
+        "figure": str(figure),
     }
 
 
 def _make_document(explanation: Explanation, figure: Path) -> dict[str, Any]:
-    return explanation.as_dict() | {"picture": str(figure), "arrays": str(figure.with_suffix(".npz"))}
+    return explanation.as_dict() | {"figure": str(figure), "arrays": str(figure.with_suffix(".npz"))}

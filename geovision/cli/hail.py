@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         "hail-labels",
         epilog=examples_epilog(
             "geovision hail-labels storm/*.h5 --out labels.nc --freezing-level 3200 --minus20-level 6300",
-            "… --levels 1000:16000:500 --range 100000 --rule posh --pictures maps/storm",
+            "… --levels 1000:16000:500 --range 100000 --rule posh --figures maps/storm",
         ),
     )(hail_labels)
 
@@ -90,7 +90,7 @@ def hail_labels(
         ),
     ] = 6000.0,
     quantity: Annotated[str, typer.Option(help="Name of the reflectivity in the files.")] = "DBZH",
-    pictures: Annotated[
+    figures: Annotated[
         Path | None,
         typer.Option(help="Path prefix of a map of each volume; the time and .png are appended."),
     ] = None,
@@ -130,8 +130,8 @@ def hail_labels(
     chosen = hail.PoshRule() if rule is LabelRule.posh else hail.TwoStageRule(height=armed_height)
     labels = hail.hail_labels(hail.join_volumes(products), chosen)
     _write_labels(labels, out)
-    if pictures:
-        _plot_labels(labels, pictures)
+    if figures:
+        _plot_labels(labels, figures)
     for line in _summary(labels):
         print(line)
     if unreadable:

@@ -69,7 +69,7 @@ def polar_low_samples(
         TableFormat, typer.Option("--format", help="Format of the list.")
     ] = TableFormat.table,
 ) -> None:
-    """Extract images of tracked polar lows from radar scenes, in the layout of the published dataset.
+    """Extract images of tracked polar lows from radar scenes.
 
     Images without a label are written to OUT/unsorted. Inspect them and move them to
     OUT/train/pos and OUT/train/neg.

@@ -1,4 +1,4 @@
-"""CCSN: the Cirrus Cumulus Stratus Nimbus database of Zhang et al. 2018, ten genera and contrails."""
+"""CCSN (Zhang et al. 2018): photos of ten cloud genera and contrails."""
 
 from __future__ import annotations
 

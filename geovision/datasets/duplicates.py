@@ -267,7 +267,7 @@ def conflicting_groups(groups: Sequence[str], labels: np.ndarray) -> dict[str, l
 
 
 def exact_duplicates(paths: Sequence[Path], hashes: Fingerprints, spec: InputSpec) -> list[list[int]]:
-    """Return the positions of files with exactly the same pixels, in groups of two or more.
+    """Return groups of positions of files with exactly the same pixels.
 
     Only files whose hashes agree in every bit are decoded again.
 

@@ -164,7 +164,7 @@ def collocate(
 
 
 def _interpolate_track(track: Sequence[TrackPoint], when: datetime.datetime) -> TrackPoint:
-    """Return the position at a time on a track whose points are in order of time."""
+    """Interpolate a time-ordered track to a time."""
     after = next((i for i, point in enumerate(track) if point.time >= when), None)
     if after is None or after == 0 or track[after].time == when:
         return track[-1 if after is None else after]

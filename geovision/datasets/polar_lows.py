@@ -1,4 +1,4 @@
-"""Polar lows in Sentinel-1 images of Grahn and Bianchi 2022: 800 x 800 pixels, with and without one."""
+"""Polar lows in Sentinel-1 images (Grahn and Bianchi 2022)."""
 
 from __future__ import annotations
 

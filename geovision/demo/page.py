@@ -126,12 +126,14 @@ def build_metric_rows(report: Report) -> list[MetricRow]:
 
 
 def _meaning(name: str) -> str:
-    """Return the first sentence of a metric's docstring."""
+    """Return the first sentence of a metric's docstring, without its verb."""
     from geovision.metrics import METRICS, function_of, parse
 
     text = (function_of(name).__doc__ or "") if parse(name)[0] in METRICS else ""
     first = " ".join(text.split("\n\n")[0].split()).replace("`", "")
-    return re.split(r"(?<!et al)\.(?: |$)", first)[0]
+    sentence = re.split(r"(?<!et al)\.(?: |$)", first)[0]
+    phrase = re.sub(r"^(Compute|Count|Create|Return) (the )?", "", sentence)
+    return phrase[:1].upper() + phrase[1:]
 
 
 def _format_value(value: float) -> str:

@@ -208,7 +208,7 @@ def score_classes(
 
 
 def _scored_target(classes: tuple[str, ...], task: Task) -> ClassTarget:
-    """Return the scored classes as a target, with the class cards of the task if it has them."""
+    """Return the scored classes as a target, with their class cards."""
     task_target = task.target
     cards = [task_target.card(code) for code in classes] if isinstance(task_target, ClassTarget) else []
     positive = (
@@ -240,7 +240,7 @@ def _merging_notes(model: GeoModel, data: GeoDataset) -> list[str]:
 
 
 def to_image(sample: Sample) -> np.ndarray:
-    """Return the first input of a sample as an image, shape (y, x, 3), 0 to 1.
+    """Return the first input as an image, shape (y, x, 3), 0 to 1.
 
     Three channels are shown as they are. For any other number, the first channel is stretched over its range.
 

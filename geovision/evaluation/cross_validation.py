@@ -1,4 +1,4 @@
-"""Cross-validation with groups: each sample is predicted by a model that was trained without its group."""
+"""Cross-validation by group: each model predicts groups that it has not seen."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _run_once(folder: Path, output: str, work: Callable[[], Any], *, wait: bool) -> None:
-    """Run the work of a fold, unless its result exists or another process is working on it."""
+    """Run a fold unless it is finished or another process runs it."""
     with file_lock(folder / "_lock", wait=wait) as free:
         if free and not (folder / output).is_file():
             work()

@@ -1,4 +1,4 @@
-"""Reports of fields and masks, computed in batches so that data need not fit into memory."""
+"""Reports of fields and masks, computed batch by batch."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def build_metadata(model: GeoModel) -> dict[str, Any]:
 
 
 def _bilingual_text(english: str, chinese: str) -> dict[str, str]:
-    """Return a text in two languages; a missing Chinese text is replaced by the English one."""
+    """Return a text in two languages, in English where Chinese is missing."""
     return {"en": english, "zh": chinese or english}
 
 

@@ -64,7 +64,7 @@ def _stack_samples(model: GeoModel, samples: Iterator[InputSample]) -> dict[str,
 
 
 def quantize(model_proto: onnx.ModelProto, calibration: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """Quantize a graph to 8 bits, with one scale per weight channel and per activation tensor.
+    """Quantize a graph to 8 bits.
 
     Convolutions, products with weights and the operations between them are computed in integers. Statistics
     of feature maps, the head, its scores and the gradient of the class-activation map are computed in

@@ -64,7 +64,7 @@ def mask_input_name(spec: InputSpec) -> str:
 
 
 def graph_input_names(model: GeoModel) -> tuple[str, ...]:
-    """Return the names of the graph inputs in order: each model input followed by its mask.
+    """Return the names of the graph inputs, each followed by its mask.
 
     Args:
         model: Model to export.

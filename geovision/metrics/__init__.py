@@ -188,7 +188,7 @@ def create(name: str, target: Target, **parameters: Any) -> Metric:
 
 
 def _hint(name: str, target: Target) -> str:
-    """Return the remedy for an unknown name: parameters instead of numbers in it, or similar names."""
+    """Return the remedy for an unknown name: parameters, or similar names."""
     stem, *numbers = name.split("_")
     if stem in METRICS and numbers and all(re.fullmatch(r"[\d.]+", number) for number in numbers):
         function = resolve(METRICS[stem].get(target.kind) or next(iter(METRICS[stem].values())))

@@ -119,7 +119,7 @@ def plot_image_grid(
 
 
 def _shorten(line: str) -> str:
-    """Return the end of a line that is too long for its image; file names differ at the end."""
+    """Shorten a line to its end, where file names differ."""
     return line if len(line) <= _MAX_TITLE_LENGTH else f"…{line[1 - _MAX_TITLE_LENGTH :]}"
 
 

@@ -200,7 +200,7 @@ def _unknown_format_reason(path: Path) -> str:
         return "an empty file (0 bytes); copy it again from its source"
     if path.suffix.lower() in (".heic", ".heif"):
         return "Pillow reads HEIC only after `pip install pillow-heif` and its register_heif_opener()"
-    return "not an image in a format of Pillow, whatever its name; convert or remove it"
+    return "not an image in a format of Pillow; convert or remove it"
 
 
 def expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:

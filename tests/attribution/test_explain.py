@@ -667,9 +667,9 @@ def test_the_command_writes_an_image_and_an_archive_per_file(trained, photos: Pa
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [*of_each, "means.integrated-gradients.csv", "means.integrated-gradients.png"]
     )
-    with Image.open(second["picture"]) as drawn:
+    with Image.open(second["figure"]) as drawn:
         assert min(drawn.size) > 300
-    with np.load(Path(first["picture"]).with_suffix(".npz")) as archive:
+    with np.load(Path(first["figure"]).with_suffix(".npz")) as archive:
         about = json.loads(str(archive["about"]))
         assert archive["image"].shape == (3, 64, 64)
         assert archive["image_map"].shape == (90, 120)

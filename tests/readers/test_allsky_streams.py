@@ -409,7 +409,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         ),
         (
             b"a diary of the night",
-            "not PGM, FITS or an image in a format of Pillow, whatever its name",
+            "not PGM, FITS or an image in a format of Pillow",
         ),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_single_sweep_is_refused(tmp_path):
     [
         (b"", "an empty file"),
         (b"\x1f\x8b\x08\x00 packed", "a compressed file; decompress it"),
-        (b"radar data, honestly", "its first bytes are not those of ODIM_H5"),
+        (b"radar data, honestly", "not a radar volume; expected ODIM_H5"),
         (b"AR2V0006.001" + bytes(40), "damaged or not a volume of this format"),
         (b"\x89HDF\r\n\x1a\n" + bytes(200), "damaged or not a volume of this format"),
     ],
@@ -204,7 +204,7 @@ SMALL = ("--range", 40_000, "--levels", "1000:15000:500")
 
 def test_volumes_in_any_order_become_labels_and_maps(storms, tmp_path, capsys):
     out = tmp_path / "out" / "labels.nc"
-    code = label(*reversed(storms), "--out", out, *HEIGHTS, *SMALL, "--pictures", tmp_path / "maps" / "storm")
+    code = label(*reversed(storms), "--out", out, *HEIGHTS, *SMALL, "--figures", tmp_path / "maps" / "storm")
     printed = capsys.readouterr().out.splitlines()
     assert code == 0
     assert [row.split()[0] for row in printed[1:]] == [f"2024-06-15T12:{m}:00" for m in ("00", "06", "12")]
@@ -224,7 +224,7 @@ def test_an_unreadable_volume_is_named_and_the_others_are_labeled(storms, tmp_pa
     out = tmp_path / "labels.nc"
     assert label(*storms, "--out", out, *HEIGHTS, *SMALL, "--rule", "posh", "--mesh", "mesh75") == 1
     messages = capsys.readouterr().err
-    assert f"geovision: {storms[1]}: its first bytes are not those of ODIM_H5" in messages
+    assert f"geovision: {storms[1]}: not a radar volume; expected ODIM_H5" in messages
     with xr.open_dataset(out, engine="h5netcdf") as labels:
         assert labels.sizes["time"] == 2
         assert labels["maximum_expected_size_of_hail"].attrs["calibration"] == "mesh75"

@@ -64,7 +64,7 @@ def match_objects(
 
 
 def _min_distances(objects: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Return the least distance of each object to the other mask; infinite if that is empty."""
+    """Return the distance of each object to the other mask, or infinity."""
     try:
         from scipy import ndimage
     except ImportError as error:

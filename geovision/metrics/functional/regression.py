@@ -261,7 +261,7 @@ def multiscale_ssim(
 
 
 def _downsample(p: Tensor, t: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return prediction, target and mask on 2 x 2 coarser cells; valid from half of the cells."""
+    """Average prediction, target and mask over blocks of 2 x 2 cells."""
     share = F.avg_pool2d(_flatten_planes(valid.double()), 2)
     means = [F.avg_pool2d(_flatten_planes(field), 2) / share.clamp_min(1e-9) for field in (p, t)]
     shape = (*p.shape[:-2], *share.shape[-2:])

@@ -92,8 +92,7 @@ def _decoding(source: ByteSource) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableFileError(
-            f"{source.name}: not PGM, FITS or an image in a format of Pillow, whatever its name; "
-            "convert or remove it"
+            f"{source.name}: not PGM, FITS or an image in a format of Pillow; convert or remove it"
         ) from error
     except Exception as error:  # a damaged file makes decoders raise anything
         reason = str(error) or type(error).__name__

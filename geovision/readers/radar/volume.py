@@ -109,7 +109,7 @@ def _format(path: Path) -> str:
         return "nexradlevel2"
     if head.startswith((b"\x1f\x8b", b"BZh")):
         raise UnreadableFileError(f"{path}: a compressed file; decompress it with gunzip or bunzip2")
-    raise UnreadableFileError(f"{path}: its first bytes are not those of ODIM_H5 or NEXRAD level 2")
+    raise UnreadableFileError(f"{path}: not a radar volume; expected ODIM_H5 or NEXRAD level 2")
 
 
 def _open_tree(path: Path, format_: str) -> DataTree:
